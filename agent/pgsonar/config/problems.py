@@ -1,0 +1,67 @@
+"""What is wrong with a configuration, gathered so that all of it can be told at once.
+
+The rule: every problem names its key; none quotes a value that may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pgsonar.errors import ConfigError
+
+_SECRET_KEYS = {"headers", "password", "password_command"}
+
+
+@dataclass(slots=True)
+class Problems:
+    """Errors (each with a hint) and warnings, in the order they were met."""
+
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def error(self, key: str, what: str, hint: str = "") -> None:
+        self.errors.append((f"{key}: {what}", hint))
+
+    def warn(self, key: str, what: str) -> None:
+        self.warnings.append(f"{key}: {what}")
+
+    def unknown(self, key: str, name: object, what: str, allowed: Iterable[str]) -> None:
+        """An error about a name that is not one of those allowed."""
+        self.error(key, what, allowed_hint(name, allowed))
+
+    def stop_if_any(self) -> None:
+        """Raises everything gathered so far, as one error."""
+        if not self.errors:
+            return
+        if len(self.errors) == 1:
+            raise ConfigError(*self.errors[0])
+        lines = [f"the configuration has {len(self.errors)} errors"]
+        for message, hint in self.errors:
+            lines.append(f"  {message}")
+            lines.extend([f"    hint: {hint}"] if hint else [])
+        raise ConfigError("\n".join(lines))
+
+
+def allowed_hint(name: object, allowed: Iterable[str]) -> str:
+    """The near name, if there is one, and all that is allowed."""
+    names = sorted(allowed)
+    if not names:
+        return ""
+    near = difflib.get_close_matches(str(name), names, n=1)
+    every = "allowed: " + ", ".join(names)
+    return f"did you mean {near[0]}? {every}" if near else every
+
+
+def shown(value: object, key: str) -> str:
+    """A value as an error may quote it."""
+    if any(part in _SECRET_KEYS for part in key.split(".")):
+        return "another kind of value" if not isinstance(value, str) else "another text"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(str(value)) if isinstance(value, str) else str(value)

@@ -1,0 +1,121 @@
+"""YAML files and `--set` settings, read and laid over one another into one plain mapping.
+
+The rule: files are merged in the order given (mappings merge; lists, scalars and null replace), settings come last. What
+cannot be read is named by file, line and column; nothing of a setting's value is quoted, it may be a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pgsonar.errors import ConfigError
+
+Document = dict[str, Any]
+
+# Mappings whose keys may hold dots: `--set service.telemetry.resource.service.name=x` sets `service.name` in `resource`.
+_FREE_KEYS = {"resource", "headers"}
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses a key written twice and keys that are not text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name, line = key.value, key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "keys are text: put this one in quotes", key.start_mark
+                )
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name} is written twice, first in line {seen[name]}", key.start_mark
+                )
+            seen[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """One YAML document. `origin` is what an error calls the text."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark else origin
+        raise ConfigError(f"{place}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: a date such as 2024-13-45. A reader error tells which character YAML does not allow.
+        problem = getattr(error, "reason", "a value that YAML takes for a date or a number, and is none")
+        raise ConfigError(f"{origin}: {problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{origin}: nested too deeply") from None
+
+
+def read_file(path: str) -> Document:
+    """The mapping in a file; an empty file is an empty mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", "check the name given with --config") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    content = parse_yaml(text, path)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: expected a mapping, got {'a list' if isinstance(content, list) else 'a single value'}",
+            "a file has the keys receivers, processors, exporters, extensions and service",
+        )
+    return content
+
+
+def read_setting(setting: str) -> Document:
+    """`a.b.c=value` or `a::b::c=value` as a nested mapping; the value is YAML."""
+    key, equals, text = setting.partition("=")
+    key = key.strip()
+    parts = key.split("::") if "::" in key else _split_at_dots(key)
+    if not equals or not all(parts):
+        raise ConfigError(
+            f"--set {key or '(nothing)'}: expected key=value", "for example --set receivers.sockets.interval=200ms"
+        )
+    try:
+        value = parse_yaml(text, f"--set {key}")
+    except ConfigError:
+        raise ConfigError(f"--set {key}: the value is not YAML", "put it in quotes: --set 'key=\"value\"'") from None
+    for part in reversed(parts):
+        value = {part: value}
+    return dict(value)
+
+
+def _split_at_dots(key: str) -> list[str]:
+    parts = key.split(".")
+    for index, part in enumerate(parts):
+        if part in _FREE_KEYS and parts[index + 1 :]:
+            return [*parts[: index + 1], ".".join(parts[index + 1 :])]
+    return parts
+
+
+def merge(below: Document, above: Document) -> Document:
+    """A new mapping: `above` laid over `below`."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def read_all(paths: Sequence[str], settings: Sequence[str]) -> Document:
+    """Every file and setting, merged."""
+    document: Document = {}
+    for path in paths:
+        document = merge(document, read_file(path))
+    for setting in settings:
+        document = merge(document, read_setting(setting))
+    return document

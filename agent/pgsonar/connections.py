@@ -1,0 +1,128 @@
+"""The sockets followed in time.
+
+The rule: the table is the only owner of mutable Connections, and it believes the sampler: what is not reported changed
+has not changed. A closed connection is kept for a while, so that a backend whose title is read late still finds it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+
+from pgsonar.model import SECOND, ChangeKind, Connection, Endpoint, Socket, TcpState
+
+KEEP_CLOSED = 10 * SECOND  # titles are read four times a second; ten seconds forgive a stalled agent
+
+# (connection, at, netns, kind, previous state, socket), as sources.sockets.Sampler.changes() yields it
+SocketChange = tuple[int, int, int, int, int, Socket]
+
+OTHER = "~other"
+
+
+class FoldedCounts:
+    """Ever growing counts by client, the first `places` clients by name and the rest as `~other`.
+
+    A client keeps its place, so that no series of a monotonic sum ever falls; and no list of clients grows for ever.
+    """
+
+    def __init__(self, places: int = 20) -> None:
+        self._places = places
+        self._counts: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
+
+    def add(self, netns: int, port: int, client: str) -> None:
+        counts = self._counts[netns, port]
+        name = client if client in counts or len(counts) < self._places else OTHER
+        counts[name] = counts.get(name, 0) + 1
+
+    def of(self, netns: int, port: int) -> dict[str, int]:
+        return self._counts.get((netns, port), {})
+
+
+class ConnectionTable:
+    """Connections of every watched namespace, by their number and by where they come from."""
+
+    def __init__(self) -> None:
+        self.connections: dict[int, Connection] = {}
+        self._by_peer: dict[tuple[int, int, Endpoint], list[Connection]] = defaultdict(list)
+        self._closed: deque[Connection] = deque()
+        self.opened = FoldedCounts()
+        self.closed = FoldedCounts()
+
+    def apply(self, changes: Iterable[SocketChange]) -> None:
+        """Takes the sampler's changes in, oldest first."""
+        for number, at, netns, kind, _previous, socket in changes:
+            connection = self.connections.get(number)
+            if kind == ChangeKind.OPENED or connection is None:
+                if kind != ChangeKind.CLOSED and connection is None:
+                    self._open(number, at, netns, socket)
+                continue
+            if kind == ChangeKind.CLOSED:
+                self._close(connection, at)
+                continue
+            if socket.state != connection.socket.state:
+                connection.state_since = at
+            if kind != ChangeKind.PROBE:
+                connection.moved_at = at
+            connection.socket = socket
+        self._forget_closed()
+
+    def resync(self, netns: int, present: Iterable[SocketChange], at: int) -> None:
+        """Puts the table of one namespace in order after changes were lost: what is not present has closed."""
+        present = list(present)
+        numbers = {change[0] for change in present}
+        for connection in self.of_namespace(netns):
+            if connection.id not in numbers:
+                self._close(connection, at)
+        for number, opened, _, _, _, socket in present:
+            known = self.connections.get(number)
+            if known is None:
+                self._open(number, opened, netns, socket)
+            elif known.socket != socket:
+                if known.socket.state != socket.state:
+                    known.state_since = at
+                known.socket, known.moved_at = socket, at
+
+    def forget(self, netns: int) -> None:
+        """Drops a namespace that is no longer watched; its connections are lost from sight, not closed."""
+        for connection in self.of_namespace(netns):
+            self._drop(connection)
+
+    def of_namespace(self, netns: int) -> list[Connection]:
+        return [c for c in self.connections.values() if c.netns == netns]
+
+    def from_peer(self, netns: int, port: int, peer: Endpoint) -> list[Connection]:
+        """Connections of a peer to a local port, the newest first, closed ones that are still kept included."""
+        return list(reversed(self._by_peer.get((netns, port, peer), ())))
+
+    def _open(self, number: int, at: int, netns: int, socket: Socket) -> None:
+        connection = Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at)
+        self.connections[number] = connection
+        if socket.state != TcpState.LISTEN:
+            self._by_peer[netns, socket.local.port, socket.remote].append(connection)
+            self.opened.add(netns, socket.local.port, socket.remote.address)
+
+    def _close(self, connection: Connection, at: int) -> None:
+        connection.closed_at = at
+        self.connections.pop(connection.id, None)
+        if connection.socket.state != TcpState.LISTEN:
+            self._closed.append(connection)
+            self.closed.add(connection.netns, connection.socket.local.port, connection.socket.remote.address)
+
+    def _drop(self, connection: Connection) -> None:
+        self.connections.pop(connection.id, None)
+        key = (connection.netns, connection.socket.local.port, connection.socket.remote)
+        same_peer = self._by_peer.get(key, [])
+        if connection in same_peer:
+            same_peer.remove(connection)
+        if not same_peer:
+            self._by_peer.pop(key, None)
+
+    def _forget_closed(self) -> None:
+        if not self._closed:
+            return
+        newest = self._closed[-1].closed_at or 0
+        while self._closed and (self._closed[0].closed_at or 0) < newest - KEEP_CLOSED:
+            self._drop(self._closed.popleft())
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self.connections.values())

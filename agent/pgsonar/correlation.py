@@ -1,0 +1,93 @@
+"""Who is behind each socket.
+
+The rule: a backend keeps the connection it was bound to, because 4-tuples return. The title's host(port) joins the
+row's remote end and needs no privilege; where a process may be looked into, the socket's inode decides, and a title
+that says otherwise is counted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from pgsonar.connections import ConnectionTable
+from pgsonar.model import Backend, Connection, Endpoint, Server
+
+UNIX = "[local]"
+START_SLACK = 50_000_000  # ns: a process start time is known to one clock tick (10 ms), the scan's to its own duration
+
+
+class Correlation:
+    """Binds backends to connections, and counts what does not agree."""
+
+    def __init__(self) -> None:
+        self.disagreements: dict[str, int] = defaultdict(int)  # by server: title and inode name different sockets
+
+    def bind(self, server: Server, backends: Iterable[Backend], table: ConnectionTable) -> None:
+        """Binds what is not bound yet, and follows what is.
+
+        `still_since` moves with the queues; a closed connection under a living backend is noted.
+        """
+        if server.port is None:
+            return
+        backends = list(backends)
+        taken = {b.connection.id for b in backends if b.connection is not None}
+        by_inode: dict[int, Connection] | None = None
+        for backend in backends:
+            if backend.connection is None and backend.kind_may_have_socket:
+                if backend.inodes and by_inode is None:
+                    by_inode = _by_inode(server, table)
+                found = self._find(server, backend, table, by_inode or {}, taken)
+                if found is not None:
+                    backend.connection = found
+                    taken.add(found.id)
+            connection = backend.connection
+            if connection is None:
+                continue
+            backend.still_since = max(backend.still_since, connection.moved_at)
+            if connection.closed_at is not None and backend.socket_lost_at is None:
+                backend.socket_lost_at = connection.closed_at
+
+    def _find(
+        self,
+        server: Server,
+        backend: Backend,
+        table: ConnectionTable,
+        by_inode: dict[int, Connection],
+        taken: set[int],
+    ) -> Connection | None:
+        by_title = _named_by_title(server, backend, table, taken)
+        for inode in backend.inodes or ():
+            owned = by_inode.get(inode)
+            if owned is None:
+                continue
+            if by_title is not None and by_title is not owned:
+                self.disagreements[server.id] += 1
+            return owned
+        return by_title
+
+
+def _by_inode(server: Server, table: ConnectionTable) -> dict[int, Connection]:
+    return {
+        c.socket.inode: c
+        for c in table.of_namespace(server.netns)
+        if c.socket.inode and c.socket.local.port == server.port
+    }
+
+
+def _named_by_title(server: Server, backend: Backend, table: ConnectionTable, taken: set[int]) -> Connection | None:
+    title = backend.title
+    if title.host in (None, UNIX) or title.port is None or server.port is None:
+        return None
+    for candidate in table.from_peer(server.netns, server.port, Endpoint(str(title.host), title.port)):
+        if candidate.id in taken:
+            continue
+        # A connection that ended before the process began belongs to an earlier holder of the same 4-tuple.
+        if candidate.closed_at is None or candidate.closed_at >= backend.started + START_SLACK:
+            return candidate
+    return None
+
+
+def owners(backends: Iterable[Backend]) -> dict[int, Backend]:
+    """Backends by the number of their connection."""
+    return {b.connection.id: b for b in backends if b.connection is not None}

@@ -1,0 +1,1 @@
+"""The demonstration: an embedded server, clients that leak, an OTLP receiver."""

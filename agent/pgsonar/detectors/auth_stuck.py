@@ -1,0 +1,54 @@
+"""A client that began to log in and never finishes: it holds a slot that pg_stat_activity does not show.
+
+The slot is taken when the startup packet is read, before the password is asked for, and the superuser reserve is only
+looked at afterwards: enough such clients lock everybody out. PostgreSQL 18 shows them as `starting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pgsonar.backends import LOGIN_ACTIVITIES
+from pgsonar.detectors.evidence import client_of, slot_evidence
+from pgsonar.model import SECOND, Backend, BackendKind, Finding, Severity, Sight
+
+MANY = 3  # fewer stuck logins than this, or than a tenth of the ceiling, are a ticket
+
+
+class AuthStuck:
+    """Finds logins that do not move."""
+
+    kind = "auth_stuck"
+    after = 5.0
+    minimum = 0.0
+
+    def examine(self, sight: Sight) -> Iterator[Finding]:
+        stuck = [b for b in sight.backends if b.title.kind is BackendKind.CLIENT and _logging_in(b)]
+        if not stuck:
+            return
+        ceiling, most = sight.server.limits.ceiling, sight.server.limits.max_connections
+        if most is not None and sight.ledger.used >= most:
+            severity = Severity.CRITICAL
+        elif len(stuck) >= max(MANY, 0.1 * (ceiling or 0)):
+            severity = Severity.HIGH
+        else:
+            severity = Severity.WARNING
+        for backend in stuck:
+            client = client_of(backend)
+            yield Finding(
+                kind=self.kind,
+                server=sight.server.id,
+                identity=client["address"] or "unix socket",
+                **client,
+                onset=backend.still_since,
+                onset_source="observed" if backend.first_seen - backend.started < SECOND else "estimated",
+                severity=severity,
+                evidence=slot_evidence(backend, sight),
+                alternative="a lock on a catalog holds the login back"
+                if backend.title.waiting
+                else "an authentication server (LDAP, RADIUS, PAM) that does not answer",
+            )
+
+
+def _logging_in(backend: Backend) -> bool:
+    return backend.title.activity in LOGIN_ACTIVITIES and backend.switches is not None

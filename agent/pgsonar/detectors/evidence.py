@@ -1,0 +1,69 @@
+"""What every finding says of a backend, in the same words: who it is, where its client sits, what was seen.
+
+The rule: only what was seen; what is not known is left out.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from pgsonar.model import Backend, Connection, Sight, TcpState, TcpTimer
+
+Evidence = dict[str, str | int | float | bool]
+
+
+class Client(TypedDict):
+    """The fields of a Finding that name the member."""
+
+    pid: int | None
+    address: str | None
+    port: int | None
+    user: str | None
+    database: str | None
+
+
+def who(backend: Backend) -> str:
+    """The identity that leaks are grouped by: user@client address, else what the title shows."""
+    title = backend.title
+    if title.user is None:
+        return f"?@{title.host}" if title.host else f"pid {backend.pid}"
+    return f"{title.user}@{title.host}" if title.host else title.user
+
+
+def client_of(backend: Backend) -> Client:
+    """Backend and client, from the socket where it is known, else from the title."""
+    title, connection = backend.title, backend.connection
+    remote = connection.socket.remote if connection else None
+    local = title.host == "[local]"
+    return Client(
+        pid=backend.pid,
+        address=remote.address if remote else None if local else title.host,
+        port=remote.port if remote else title.port,
+        user=title.user,
+        database=title.database,
+    )
+
+
+def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
+    """Title, socket row and context switches of a backend."""
+    evidence: Evidence = {
+        "pgsonar.evidence.title": backend.title.text,
+        "pgsonar.evidence.unmoved_seconds": round((sight.at - backend.still_since) / 1e9, 3),
+    }
+    if backend.title.activity:
+        evidence["postgresql.state"] = backend.title.activity
+    if backend.switches is not None:
+        evidence["pgsonar.evidence.context_switches"] = backend.switches
+    if backend.connection is not None:
+        evidence["pgsonar.evidence.tcp"] = tcp_text(backend.connection)
+    return evidence
+
+
+def tcp_text(connection: Connection) -> str:
+    """A socket row, readable: `close_wait tx=0 rx=1 timer=keepalive probes=0 retransmits=0 inode=1234`."""
+    socket = connection.socket
+    timer = TcpTimer(socket.timer).name.lower() if socket.timer in set(TcpTimer) else str(socket.timer)
+    return (
+        f"{TcpState(socket.state).spelling} tx={socket.tx_queue} rx={socket.rx_queue} timer={timer} "
+        f"probes={socket.probes} retransmits={socket.retransmits} inode={socket.inode}"
+    )

@@ -1,0 +1,66 @@
+"""A backend that works on for a client that is gone.
+
+The client's FIN has arrived (CLOSE_WAIT) and a process still owns the socket. An idle backend notices within
+milliseconds; one that runs a statement or waits for a lock notices when it next reads or writes, which may be never. A
+row without an inode is a client that gave up in the accept queue, and no backend at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pgsonar.detectors.evidence import Evidence, client_of, slot_evidence, tcp_text, who
+from pgsonar.model import Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
+
+# How a client leaves, by what lies unread when its FIN (which counts as one byte) has come.
+_DEPARTURES = {
+    1: "client died or closed without a Terminate message",
+    6: "clean close by libpq (Terminate message and FIN unread)",
+    52: "clean close over TLS (encrypted Terminate message and FIN unread)",
+}
+
+
+class OrphanedBackend:
+    """Finds backends whose client has closed."""
+
+    kind = "orphaned_backend"
+    after = 2.0
+    minimum = 1.0  # seconds: normal closes show CLOSE_WAIT for moments
+
+    def examine(self, sight: Sight) -> Iterator[Finding]:
+        for connection in sight.connections:
+            if connection.socket.state != TcpState.CLOSE_WAIT or not connection.socket.inode:
+                continue
+            backend = sight.backend_of.get(connection.id)
+            if backend is not None and backend.title.kind is not BackendKind.CLIENT:
+                continue
+            yield self._finding(sight, connection, backend)
+
+    def _finding(self, sight: Sight, connection: Connection, backend: Backend | None) -> Finding:
+        unread = connection.socket.rx_queue
+        evidence: Evidence = {
+            "pgsonar.evidence.departure": _DEPARTURES.get(unread, f"client closed with {unread - 1} bytes unread here"),
+        }
+        remote = connection.socket.remote
+        if backend is None:
+            return Finding(
+                kind=self.kind,
+                server=sight.server.id,
+                identity=f"?@{remote.address}",
+                address=remote.address,
+                port=remote.port,
+                onset=connection.state_since,
+                severity=Severity.HIGH,
+                evidence=evidence | {"pgsonar.evidence.tcp": tcp_text(connection)},
+            )
+        return Finding(
+            kind=self.kind,
+            server=sight.server.id,
+            identity=who(backend),
+            **client_of(backend),
+            onset=connection.state_since,
+            onset_source="observed" if connection.state_since > connection.opened_at else "estimated",
+            severity=Severity.CRITICAL if backend.title.waiting else Severity.HIGH,
+            evidence=evidence | slot_evidence(backend, sight) | {"pgsonar.leak.waits_for_lock": backend.title.waiting},
+            alternative="the client may have closed only its sending side and still wait for the reply",
+        )

@@ -1,0 +1,41 @@
+"""A backend that works on though the kernel has no socket left for it.
+
+A reset (the client died with replies unread) or a keepalive death takes the row out of every table at once, while the
+backend runs its statement to the end and pg_stat_activity goes on showing the client. Only a row that was seen and
+vanished counts: a title whose row was never seen may be in another namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pgsonar.detectors.evidence import client_of, slot_evidence, who
+from pgsonar.model import BackendKind, Finding, Severity, Sight
+
+
+class OrphanedBackendNoSocket:
+    """Finds backends whose socket was reset."""
+
+    kind = "orphaned_backend_no_socket"
+    after = 2.0
+    minimum = 1.0  # seconds: a backend that is ending loses its socket a moment before its process
+
+    def examine(self, sight: Sight) -> Iterator[Finding]:
+        for backend in sight.backends:
+            # The process must have been seen alive after its socket had gone.
+            lost = backend.socket_lost_at
+            if lost is None or backend.title.kind is not BackendKind.CLIENT or backend.seen_at <= lost:
+                continue
+            yield Finding(
+                kind=self.kind,
+                server=sight.server.id,
+                identity=who(backend),
+                **client_of(backend),
+                onset=lost,
+                severity=Severity.CRITICAL if backend.title.waiting else Severity.HIGH,
+                evidence=slot_evidence(backend, sight)
+                | {
+                    "pgsonar.evidence.departure": "reset: the row left the kernel's tables, the process runs on",
+                    "pgsonar.leak.waits_for_lock": backend.title.waiting,
+                },
+            )

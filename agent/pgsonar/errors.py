@@ -1,0 +1,30 @@
+"""Errors people meet, each with a hint and an exit code.
+
+The rule: a message says what is wrong and where, the hint says what to type next. Neither carries a secret.
+"""
+
+from __future__ import annotations
+
+
+class PgsonarError(Exception):
+    """What went wrong, for people. `hint` is what to try; `exit_code` is what the command ends with."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(PgsonarError):
+    """The configuration, the command line or another input is wrong: names the key or the line."""
+
+    exit_code = 2
+
+
+class ScanError(PgsonarError):
+    """The native scanner could not do what it was asked to."""
+
+
+class MissingPartError(PgsonarError):
+    """An optional part (an extra, a program) is needed and is not there."""

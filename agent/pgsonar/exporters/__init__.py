@@ -1,0 +1,1 @@
+"""How rows leave: the only importers of opentelemetry."""

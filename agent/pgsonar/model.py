@@ -1,0 +1,377 @@
+"""The nouns of pgsonar, as plain values.
+
+The rule: this module imports nothing of ours. Times named `at`, `since`, `onset` or `started` are nanoseconds of
+CLOCK_BOOTTIME (the clock of /proc/PID/stat, which goes on during suspend and never jumps); times named `..._unix`
+are nanoseconds since the epoch. A `Moment` carries both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+SECOND = 1_000_000_000  # ns
+
+
+class Moment(NamedTuple):
+    """One instant on both clocks, ns."""
+
+    at: int
+    unix: int
+
+    def unix_of(self, at: int) -> int:
+        """The wall clock time of another instant, by today's distance of the two clocks."""
+        return self.unix - (self.at - at)
+
+
+class TcpState(IntEnum):
+    """Socket states by the kernel's number (include/net/tcp_states.h); `spelling` is OpenTelemetry's."""
+
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    SYN_RECEIVED = 3
+    FIN_WAIT_1 = 4
+    FIN_WAIT_2 = 5
+    TIME_WAIT = 6
+    CLOSED = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    LISTEN = 10
+    CLOSING = 11
+
+    @property
+    def spelling(self) -> str:
+        return self.name.lower()
+
+
+class TcpTimer(IntEnum):
+    """The `tr` column: which timer is armed. KEEPALIVE is the normal state of a PostgreSQL server socket."""
+
+    NONE = 0
+    RETRANSMIT = 1
+    KEEPALIVE = 2
+    TIME_WAIT = 3
+    ZERO_WINDOW_PROBE = 4
+
+
+class Endpoint(NamedTuple):
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class Socket(NamedTuple):
+    """One row of the kernel's TCP tables. IPv4-mapped addresses are written as IPv4."""
+
+    local: Endpoint
+    remote: Endpoint
+    state: TcpState
+    timer: int
+    tx_queue: int  # bytes not acknowledged
+    rx_queue: int  # bytes not read; LISTEN: connections not accepted
+    retransmits: int
+    probes: int
+    uid: int
+    inode: int  # 0: no process owns it
+
+
+class ChangeKind(IntEnum):
+    """Why the sampler reports a socket (enum pgs_change_kind of native/pgsonar.h)."""
+
+    OPENED = 1
+    CLOSED = 2
+    STATE = 3
+    INODE = 4
+    QUEUE = 5
+    PROBE = 6
+
+
+class ScanStats(NamedTuple):
+    """How good the scanning of one namespace is (struct pgs_scan_stats of native/pgsonar.h, in its order)."""
+
+    scans: int
+    incomplete: int
+    late: int
+    missed: int
+    malformed: int
+    duplicates: int
+    lost_changes: int
+    resyncs: int
+    last_at: int
+    last_cost: int
+    last_cpu: int
+    cpu: int
+    max_gap: int
+    last_lateness: int
+    rows: int
+    rows_skipped: int
+    last_error: int
+    last_errno: int
+
+
+@dataclass(slots=True)
+class Connection:
+    """A socket followed in time. Only connections.ConnectionTable changes one."""
+
+    id: int
+    netns: int
+    socket: Socket
+    opened_at: int  # first seen
+    state_since: int
+    moved_at: int  # a queue, the state or the inode last changed
+    closed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many slots a server has, and how that is known."""
+
+    max_connections: int | None = None
+    reserved: int | None = None  # superuser_reserved_connections + reserved_connections (16 and later)
+    source: str = "unknown"  # pg_control, command line, configuration file, configured, unknown
+    guessed: bool = False
+
+    @property
+    def ceiling(self) -> int | None:
+        """Slots ordinary clients can have."""
+        if self.max_connections is None:
+            return None
+        return self.max_connections - (self.reserved or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One running postmaster. `id` is its key: it outlives a restart, a change of role and of address."""
+
+    id: str
+    pid: int
+    started: int
+    netns: int  # inode of the network namespace or, where that is not readable, a number of our own
+    port: int | None
+    address: str
+    name: str | None = None  # targets[].name
+    port_guessed: bool = False
+    data_directory: str | None = None
+    version: str | None = None
+    role: str | None = None  # primary, standby
+    cluster_name: str = ""  # as it stands in the titles
+    uid: int = 0
+    limits: Limits = field(default_factory=Limits)
+    attributes: tuple[tuple[str, str], ...] = ()  # targets[].cluster, .env
+    missing: tuple[str, ...] = ()  # what could not be read, each with the privilege that would help
+
+    @property
+    def label(self) -> str:
+        """What people call it: the target's name, else host:port."""
+        return self.name or f"{self.address}:{self.port if self.port is not None else '?'}"
+
+
+class BackendKind(StrEnum):
+    """What a child of the postmaster is. Only CLIENT and UNKNOWN hold a slot of max_connections."""
+
+    CLIENT = "client"
+    WALSENDER = "walsender"
+    WORKER = "worker"  # auxiliary processes, parallel, autovacuum and background workers
+    PRESTARTUP = "prestartup"  # forked, has not read a startup packet: still the postmaster's command line
+    UNKNOWN = "unknown"  # a title that tells nothing (clipped, or empty)
+
+
+class Title(NamedTuple):
+    """A backend's process title, taken apart. None is unknown; an `activity` of None means titles are not updated."""
+
+    kind: BackendKind
+    user: str | None = None
+    database: str | None = None
+    host: str | None = None  # "[local]" for a unix socket
+    port: int | None = None
+    activity: str | None = None  # without " waiting"
+    waiting: bool = False
+    text: str = ""
+
+
+class BackendSighting(NamedTuple):
+    """One look at a child of the postmaster."""
+
+    pid: int
+    started: int
+    title: Title
+    switches: int | None = None  # voluntary_ctxt_switches; None when it was not read
+    at: int = 0
+
+
+class Activity:
+    """Activities that mean something to the detectors, as PostgreSQL writes them into titles."""
+
+    IDLE = "idle"
+    IN_TRANSACTION = "idle in transaction"
+    ABORTED = "idle in transaction (aborted)"
+    AUTHENTICATION = "authentication"
+    STARTUP = "startup"
+    INITIALIZING = "initializing"
+
+
+@dataclass(slots=True)
+class Backend:
+    """A child of the postmaster followed in time. Its identity is (pid, started): pids return."""
+
+    server: str
+    pid: int
+    started: int
+    title: Title
+    first_seen: int
+    activity_since: int  # last entry into this activity
+    still_since: int  # as activity_since, but also moved forward when context switches or queues moved in between
+    seen_at: int
+    switches: int | None = None
+    connection: Connection | None = None
+    socket_lost_at: int | None = None  # its connection left the kernel's tables while it runs on
+    inodes: tuple[int, ...] | None = None  # None: not read, or not readable
+
+    @property
+    def kind_may_have_socket(self) -> bool:
+        return self.title.kind is not BackendKind.WORKER
+
+
+class Severity(IntEnum):
+    """OpenTelemetry's SeverityNumber; `word` is what records and metrics carry."""
+
+    INFO = 9
+    WARNING = 13
+    HIGH = 17
+    CRITICAL = 21
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Who holds the slots of one server, without asking it. `holders` is disjoint and sums to `used`."""
+
+    server: str
+    limits: Limits
+    holders: dict[str, int]  # session, authenticating, starting, orphan, unaccounted
+    by_transport: dict[tuple[str, str], int]  # (holder, tcp or unix)
+    no_slot: dict[str, int]  # walsender, worker, prestartup: children that hold none
+
+    @property
+    def used(self) -> int:
+        return sum(self.holders.values())
+
+    @property
+    def unix(self) -> int:
+        return sum(count for (_, transport), count in self.by_transport.items() if transport == "unix")
+
+    @property
+    def utilization(self) -> float | None:
+        """Used / ceiling, which may pass 1; None while the ceiling is unknown."""
+        return self.used / self.limits.ceiling if self.limits.ceiling else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """All that is known of one server at one instant: what the detectors look at."""
+
+    server: Server
+    backends: list[Backend]
+    connections: list[Connection]  # on the server's port, not LISTEN
+    listeners: list[Connection]
+    ledger: Ledger
+    at: int
+    backend_of: dict[int, Backend]  # by connection id
+    overflows: int | None = None  # ListenOverflows of the namespace since the last sight; None: not readable
+
+
+class Member(NamedTuple):
+    """One connection of an episode. None is unknown."""
+
+    pid: int | None
+    address: str | None
+    port: int | None
+    onset: int
+
+    def text(self, onset_unix: int) -> str:
+        """As `pgsonar.leak.member_list` spells it."""
+        return " ".join("-" if part is None else str(part) for part in (self.pid, self.address, self.port, onset_unix))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a detector says of one member now. It has no memory; episodes have."""
+
+    kind: str
+    server: str
+    identity: str  # members of one identity make one episode
+    pid: int | None = None
+    address: str | None = None
+    port: int | None = None
+    onset: int | None  # None: the episode remembers when it first heard of it
+    severity: Severity
+    onset_source: str = "observed"  # observed, estimated, unknown
+    confidence: str = "certain"  # certain, likely
+    opens: bool = True  # False: only keeps an open episode open (hysteresis)
+    user: str | None = None
+    database: str | None = None
+    evidence: dict[str, str | int | float | bool] = field(default_factory=dict)
+    alternative: str | None = None
+
+
+class EpisodeState(StrEnum):
+    """The life of an episode; the transitions stand in episodes.py."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    ESCALATED = "escalated"
+    RESOLVED = "resolved"
+    LOST = "lost_from_sight"
+
+
+@dataclass(slots=True)
+class Episode:
+    """One leak of one cause, from the first symptom to its end. Only episodes.EpisodeTracker changes one."""
+
+    kind: str
+    server: Server
+    identity: str
+    trace_id: int
+    span_id: int
+    state: EpisodeState
+    severity: Severity
+    onset: int
+    onset_unix: int
+    seen_at: int  # the last time a member stood
+    findings: list[Finding]  # of the members that stand now, the oldest first
+    members: list[Member]
+    opened_at: int | None = None
+    opened_unix: int | None = None
+    peak_members: int = 0
+    slots: tuple[int, int | None] = (0, None)  # used and ceiling of the server, at the last look
+    heartbeats: int = 0
+    updated_at: int = 0
+    told_members: int = 0  # members named by the last event
+    ended_at: int | None = None
+    ended_unix: int | None = None
+    end_reason: str | None = None  # resolved, lost_from_sight, agent_stopped
+
+    @property
+    def id(self) -> str:
+        return f"{self.trace_id:032x}"
+
+
+class EpisodeEvent(NamedTuple):
+    """A step in an episode's life that is worth telling."""
+
+    name: str  # opened, updated, resolved
+    episode: Episode
+    because: str  # threshold, severity, members, heartbeat, resolved, lost_from_sight, agent_stopped
+    moment: Moment
+
+
+class Resource(NamedTuple):
+    """Who a signal is about, as OpenTelemetry resource attributes."""
+
+    attributes: tuple[tuple[str, str | int], ...]

@@ -1,0 +1,78 @@
+"""What to do about a leak: the next command with its effect, and which server setting would have ended it.
+
+The rule: nothing is offered that ends a superuser's session, DDL, a backup or replication; there the command only
+looks. What each signal does to each kind of backend was measured on a real server.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from pgsonar.model import Episode
+
+
+class Guard(NamedTuple):
+    """Server settings that end such a leak by themselves, and those that people expect to and that do not."""
+
+    would_end: str
+    would_not: str
+
+
+GUARDS = {
+    "idle_in_transaction": Guard(
+        "idle_in_transaction_session_timeout (9.6 and later), transaction_timeout (17 and later)",
+        "statement_timeout, idle_session_timeout, tcp_keepalives_idle",
+    ),
+    "orphaned_backend": Guard(
+        "client_connection_check_interval (14 and later), statement_timeout",
+        "tcp_keepalives_idle, tcp_user_timeout, idle_in_transaction_session_timeout",
+    ),
+    "orphaned_backend_no_socket": Guard(
+        "client_connection_check_interval (14 and later), statement_timeout",
+        "tcp_keepalives_idle, tcp_user_timeout: the socket is gone already",
+    ),
+    "auth_stuck": Guard(
+        "authentication_timeout (60 s by default)", "superuser_reserved_connections, statement_timeout"
+    ),
+    "pool_exhausted": Guard(
+        "a pooler in front, smaller pools", "superuser_reserved_connections: it keeps a door open only"
+    ),
+    "accept_queue": Guard("nothing: the postmaster itself does not accept", "max_connections, authentication_timeout"),
+}
+
+_KEEP = re.compile(r"COPY|CREATE|ALTER|DROP|REINDEX|REFRESH|CLUSTER|VACUUM|ANALYZE|BASE_BACKUP|START_REPLICATION")
+
+
+class Next(NamedTuple):
+    command: str
+    effect: str
+
+
+def next_step(episode: Episode) -> Next | None:
+    """The command to type next."""
+    port = episode.server.port
+    psql = f"sudo -u postgres psql -p {port} -c" if port is not None else "sudo -u postgres psql -c"
+    if episode.kind == "accept_queue":
+        pid = episode.server.pid
+        return Next(
+            f"ps -o pid,stat,wchan:20,args -p {pid}",
+            f"shows whether the postmaster is stopped (T); kill -CONT {pid} wakes it",
+        )
+    if episode.kind == "pool_exhausted":
+        return Next("pgsonar scan", "shows who holds each slot; needs no connection")
+    oldest = episode.findings[0]
+    if oldest.pid is None:
+        return Next("pgsonar scan", "shows the sockets and who owns them")
+    activity = str(oldest.evidence.get("postgresql.state", ""))
+    if oldest.user == "postgres" or _KEEP.match(activity):
+        return Next(
+            f'{psql} "table pg_stat_activity" | grep {oldest.pid}',
+            "only looks: ending a superuser's session, DDL or a copy is not offered",
+        )
+    if episode.kind == "auth_stuck":
+        return Next(
+            f"sudo kill -TERM {oldest.pid}", "ends this login (PostgreSQL logs 57014); works when no slot is free"
+        )
+    effect = "ends the session, rolls its transaction back, frees the slot within milliseconds"
+    return Next(f'{psql} "select pg_terminate_backend({oldest.pid})"', effect)

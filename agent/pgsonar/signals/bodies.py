@@ -1,0 +1,124 @@
+"""The sentence of each leak event.
+
+The rule: the first hundred characters stand alone (who, how many of how many slots, where); then since when, and what
+happens next. Nothing is said that was not seen.
+"""
+
+from __future__ import annotations
+
+from pgsonar.model import Episode, EpisodeEvent, Severity
+from pgsonar.signals.words import age, count, of_slots
+
+
+def body(event: EpisodeEvent) -> str:
+    """The sentence for one step of an episode."""
+    episode = event.episode
+    if event.name == "resolved":
+        return _ended(event)
+    seconds = (event.moment.at - episode.onset) / 1e9
+    sentence = _OPEN[episode.kind](episode, age(seconds))
+    return sentence if event.name == "opened" else f"Still: {sentence}"
+
+
+def _ended(event: EpisodeEvent) -> str:
+    episode = event.episode
+    lasted = age(((episode.ended_at or event.moment.at) - episode.onset) / 1e9)
+    what = f"{episode.kind} {_whose(episode)}on {episode.server.label}"
+    if episode.end_reason == "resolved":
+        return f"Resolved: {what} ended after {lasted}, at most {count(episode.peak_members, 'member')}."
+    if episode.end_reason == "agent_stopped":
+        return f"No longer watched: {what} was open for {lasted} when pgsonar stopped."
+    return f"Lost from sight: {what} was open for {lasted} when its server was no longer seen."
+
+
+def _whose(episode: Episode) -> str:
+    return f"of {episode.identity} " if episode.identity else ""
+
+
+def _oldest(episode: Episode) -> str:
+    """`pid 4711, 10.4.1.7:40112`: where to look first."""
+    member = episode.members[0]
+    parts = [f"pid {member.pid}"] if member.pid is not None else []
+    if member.address is not None:
+        parts.append(f"{member.address}:{member.port}")
+    return ", ".join(parts)
+
+
+def _idle_in_transaction(episode: Episode, old: str) -> str:
+    slots = of_slots(len(episode.members), episode.slots[1])
+    aborted = any(finding.evidence.get("pgsonar.leak.aborted") for finding in episode.findings)
+    consequence = "The transaction has failed and only ROLLBACK ends it. " if aborted else ""
+    return (
+        f"{episode.identity} leaves transactions open: {slots} of {episode.server.label}. Oldest idle {old} "
+        f"({_oldest(episode)}). {consequence}Its locks and the vacuum horizon are held until it commits or ends."
+    )
+
+
+def _orphaned(episode: Episode, old: str) -> str:
+    number = len(episode.members)
+    runs = "runs on although its client is" if number == 1 else "run on although their client is"
+    waiting = [f for f in episode.findings if f.evidence.get("pgsonar.leak.waits_for_lock")]
+    sentence = (
+        f"{count(number, 'query')} of {episode.identity} {runs} gone, oldest {old} ({_oldest(episode)}): "
+        f"{of_slots(number, episode.slots[1])} of {episode.server.label}. "
+    )
+    if waiting:
+        activity = waiting[0].evidence.get("postgresql.state", "statement")
+        return sentence + f"One waits for a lock: when it gets it, its {activity} WILL EXECUTE."
+    if episode.kind == "orphaned_backend_no_socket":
+        return sentence + "The connection was reset: no socket is left, and pg_stat_activity still shows the client."
+    return sentence + "The slot is held until the statement ends."
+
+
+def _auth_stuck(episode: Episode, old: str) -> str:
+    users = sorted({finding.user for finding in episode.findings if finding.user})
+    seen = (
+        "pg_stat_activity shows them as starting."
+        if episode.server.version == "18"
+        else ("pg_stat_activity cannot show them.")
+    )
+    reserve = " The superuser reserve is NOT protected from this." if episode.severity >= Severity.HIGH else ""
+    return (
+        f"{episode.server.label}: {of_slots(len(episode.members), episode.slots[1])} held by logins that never finish, "
+        f"all from {episode.identity} ({', '.join(users) or 'user unknown'}), oldest {old} ({_oldest(episode)}). "
+        f"{seen}{reserve}"
+    )
+
+
+def _pool_exhausted(episode: Episode, old: str) -> str:
+    used, ceiling = episode.slots
+    finding = episode.findings[0]
+    prefix = "pgsonar.slot.holder."
+    holders = sorted(
+        ((int(value), key.removeprefix(prefix)) for key, value in finding.evidence.items() if key.startswith(prefix)),
+        reverse=True,
+    )
+    held = ", ".join(f"{number} {name}" for number, name in holders)
+    if ceiling is not None and used >= ceiling:
+        return f"{episode.server.label} is FULL for applications: {used} of {ceiling} slots ({held}), for {old}."
+    share = f" ({used / ceiling:.0%})" if ceiling else ""
+    return f"{episode.server.label} runs out of slots: {used} of {ceiling}{share} in use ({held}), for {old}."
+
+
+def _accept_queue(episode: Episode, old: str) -> str:
+    finding = episode.findings[0]
+    overflow = (
+        " The queue is full and the kernel drops further clients."
+        if (finding.evidence.get("pgsonar.leak.phase") == "overflow")
+        else ""
+    )
+    waits = "waits" if len(episode.members) == 1 else "wait"
+    return (
+        f"{episode.server.label} does not accept connections: {count(len(episode.members), 'client')} {waits} in its "
+        f"queue, the oldest for {old} ({_oldest(episode)}). They hold no slot and appear in no log.{overflow}"
+    )
+
+
+_OPEN = {
+    "idle_in_transaction": _idle_in_transaction,
+    "orphaned_backend": _orphaned,
+    "orphaned_backend_no_socket": _orphaned,
+    "auth_stuck": _auth_stuck,
+    "pool_exhausted": _pool_exhausted,
+    "accept_queue": _accept_queue,
+}

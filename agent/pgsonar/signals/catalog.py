@@ -1,0 +1,371 @@
+"""Every metric pgsonar sends: name, kind, unit, attributes, sentence, and the function that reads it.
+
+The rule: a metric is one row here. The row holds its reader, so that a name cannot show another's value; the README's
+table is generated from these rows and checked. Never a pid, a port, an inode or a single connection's address as an
+attribute: clients are folded into a few sticky names and `~other`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from pgsonar.connections import OTHER
+from pgsonar.model import Activity, Backend, BackendKind, ScanStats, Severity, Sight
+from pgsonar.signals.rows import Attributes
+
+Read = TypeVar("Read")
+Reading = Iterable[tuple[Attributes, int | float]]
+
+
+@dataclass(slots=True)
+class ServerReading:
+    """What the metrics of one server are read from."""
+
+    sight: Sight
+    opened: dict[str, int]
+    closed: dict[str, int]
+    overflows: int | None
+    disagreements: int
+    leaks_open: dict[tuple[str, Severity], int]
+    leaks_ever: dict[tuple[str, Severity], int]
+    clients: StickyNames
+
+
+@dataclass(slots=True)
+class AgentReading:
+    """What the metrics of the agent itself are read from: the scanning of each namespace, by its number."""
+
+    scans: dict[int, ScanStats]
+    rates: dict[int, float]  # complete scans a second since the last export
+    servers: int
+    sources: dict[int, str]  # the source in use by namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Metric(Generic[Read]):
+    """One metric, and how it is read from a ServerReading or an AgentReading."""
+
+    name: str
+    kind: Literal["gauge", "counter", "updowncounter"]
+    unit: str
+    attributes: tuple[str, ...]
+    sentence: str
+    read: Callable[[Read], Reading]
+
+
+@dataclass(slots=True)
+class StickyNames:
+    """Gives the largest clients a name of their own for as long as they are there; the rest is `~other`."""
+
+    places: int = 20
+    _held: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    def keep(self, sizes: Counter[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+        """Who is named now. Who was named and is still there stays named, however small."""
+        self._held = {name: sizes[name] for name in self._held if sizes[name]}
+        for name, size in sizes.most_common():
+            if len(self._held) >= self.places:
+                break
+            self._held.setdefault(name, size)
+        return set(self._held)
+
+
+def state_of(backend: Backend) -> str:
+    """A title's activity as pg_stat_activity.state would call it; `unknown` when titles are not updated."""
+    activity = backend.title.activity
+    if activity is None:
+        return "unknown"
+    if activity in (Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED, Activity.AUTHENTICATION):
+        return activity
+    return "starting" if activity in (Activity.STARTUP, Activity.INITIALIZING) else "active"
+
+
+def _connections(reading: ServerReading) -> Reading:
+    states = Counter(c.socket.state.spelling for c in reading.sight.connections)
+    states["listen"] = len(reading.sight.listeners)
+    for state, number in states.items():
+        yield {"network.connection.state": state, "pgsonar.side": "server"}, number
+
+
+def _backends(reading: ServerReading) -> Reading:
+    clients = [b for b in reading.sight.backends if b.title.kind is BackendKind.CLIENT]
+    who = {id(b): (b.title.database or "", b.title.user or "", b.title.host or "") for b in clients}
+    named = reading.clients.keep(Counter(who.values()))
+    counts: Counter[tuple[tuple[str, str, str], str]] = Counter()
+    for backend in clients:
+        name = who[id(backend)]
+        counts[name if name in named else (OTHER, OTHER, OTHER), state_of(backend)] += 1
+    for ((database, user, address), state), number in counts.items():
+        attributes: Attributes = {"postgresql.state": state}
+        for key, value in (("db.namespace", database), ("user.name", user), ("client.address", address)):
+            if value:
+                attributes[key] = value
+        yield attributes, number
+
+
+def _slots_used(reading: ServerReading) -> Reading:
+    held = reading.sight.ledger.by_transport
+    for holder in reading.sight.ledger.holders:
+        for transport in ("tcp", "unix"):
+            yield (
+                {"pgsonar.slot.holder": holder, "network.transport": transport},
+                held.get((holder, transport), 0),
+            )
+
+
+def _limit(reading: ServerReading) -> Reading:
+    limits = reading.sight.server.limits
+    if limits.max_connections is not None:
+        yield {"pgsonar.limit.source": limits.source, "pgsonar.limit.guessed": limits.guessed}, limits.max_connections
+
+
+def _reserved(reading: ServerReading) -> Reading:
+    if reading.sight.server.limits.reserved is not None:
+        yield {}, reading.sight.server.limits.reserved
+
+
+def _utilization(reading: ServerReading) -> Reading:
+    share = reading.sight.ledger.utilization
+    if share is not None:
+        yield {}, share
+
+
+def _by_client(counts: dict[str, int]) -> Reading:
+    return (({"client.address": client}, number) for client, number in counts.items())
+
+
+def _leaks(counts: dict[tuple[str, Severity], int]) -> Reading:
+    for (kind, severity), number in counts.items():
+        yield {"pgsonar.leak.kind": kind, "pgsonar.leak.severity": severity.word}, number
+
+
+SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
+    Metric(
+        "pgsonar.connection.count",
+        "updowncounter",
+        "{connection}",
+        ("network.connection.state", "pgsonar.side"),
+        "Sockets on the server's port by TCP state.",
+        _connections,
+    ),
+    Metric(
+        "pgsonar.backend.count",
+        "updowncounter",
+        "{backend}",
+        ("db.namespace", "user.name", "client.address", "postgresql.state"),
+        "Client backends by what their title says; small clients are folded into ~other.",
+        _backends,
+    ),
+    Metric(
+        "pgsonar.slot.used",
+        "updowncounter",
+        "{slot}",
+        ("pgsonar.slot.holder", "network.transport"),
+        "Slots of max_connections in use by holder, logins under way and clientless backends included.",
+        _slots_used,
+    ),
+    Metric(
+        "pgsonar.slot.limit",
+        "gauge",
+        "{slot}",
+        ("pgsonar.limit.source", "pgsonar.limit.guessed"),
+        "The running max_connections, absent while unknown.",
+        _limit,
+    ),
+    Metric(
+        "pgsonar.slot.reserved",
+        "gauge",
+        "{slot}",
+        (),
+        "Slots ordinary clients cannot have.",
+        _reserved,
+    ),
+    Metric(
+        "pgsonar.slot.utilization",
+        "gauge",
+        "1",
+        (),
+        "Used slots / (limit - reserved); may pass 1; absent while the limit is unknown.",
+        _utilization,
+    ),
+    Metric(
+        "pgsonar.connection.unaccounted",
+        "gauge",
+        "{connection}",
+        ("pgsonar.views",),
+        "What two views of the same server do not agree on.",
+        lambda reading: [
+            ({"pgsonar.views": "title_and_inode"}, reading.disagreements),
+            ({"pgsonar.views": "process_and_title"}, reading.sight.ledger.holders["unaccounted"]),
+        ],
+    ),
+    Metric(
+        "pgsonar.listener.backlog",
+        "gauge",
+        "{connection}",
+        (),
+        "Connections the kernel has completed and the postmaster has not accepted.",
+        lambda reading: [({}, sum(listener.socket.rx_queue for listener in reading.sight.listeners))],
+    ),
+    Metric(
+        "pgsonar.listener.overflow",
+        "counter",
+        "{connection}",
+        (),
+        "ListenOverflows of the server's network namespace since pgsonar started.",
+        lambda reading: [] if reading.overflows is None else [({}, reading.overflows)],
+    ),
+    Metric(
+        "pgsonar.connection.opened",
+        "counter",
+        "{connection}",
+        ("client.address",),
+        "Connections first seen since pgsonar started.",
+        lambda reading: _by_client(reading.opened),
+    ),
+    Metric(
+        "pgsonar.connection.closed",
+        "counter",
+        "{connection}",
+        ("client.address",),
+        "Connections that left the kernel's tables since pgsonar started.",
+        lambda reading: _by_client(reading.closed),
+    ),
+    Metric(
+        "pgsonar.queue.send",
+        "gauge",
+        "By",
+        (),
+        "Bytes clients have not acknowledged, as last reported.",
+        lambda reading: [({}, sum(c.socket.tx_queue for c in reading.sight.connections))],
+    ),
+    Metric(
+        "pgsonar.queue.receive",
+        "gauge",
+        "By",
+        (),
+        "Bytes the backends have not read, as last reported.",
+        lambda reading: [({}, sum(c.socket.rx_queue for c in reading.sight.connections))],
+    ),
+    Metric(
+        "pgsonar.leak.open",
+        "updowncounter",
+        "{leak}",
+        ("pgsonar.leak.kind", "pgsonar.leak.severity"),
+        "Leak episodes open now.",
+        lambda reading: _leaks(reading.leaks_open),
+    ),
+    Metric(
+        "pgsonar.leak.count",
+        "counter",
+        "{leak}",
+        ("pgsonar.leak.kind", "pgsonar.leak.severity"),
+        "Leak episodes opened since pgsonar started, by their severity at opening.",
+        lambda reading: _leaks(reading.leaks_ever),
+    ),
+)
+
+
+def _scans(value: Callable[[ScanStats], int | float]) -> Callable[[AgentReading], Reading]:
+    def read(reading: AgentReading) -> Reading:
+        for netns, stats in reading.scans.items():
+            yield _scan_attributes(reading, netns), value(stats)
+
+    return read
+
+
+def _scan_attributes(reading: AgentReading, netns: int) -> Attributes:
+    return {"pgsonar.source": reading.sources[netns], "pgsonar.netns": netns}
+
+
+_SCAN = ("pgsonar.source", "pgsonar.netns")
+
+AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
+    Metric(
+        "pgsonar.server.count",
+        "updowncounter",
+        "{server}",
+        (),
+        "Database servers that are watched.",
+        lambda reading: [({}, reading.servers)],
+    ),
+    Metric(
+        "pgsonar.scan.duration",
+        "gauge",
+        "s",
+        _SCAN,
+        "Wall time of the last complete scan.",
+        _scans(lambda stats: stats.last_cost / 1e9),
+    ),
+    Metric(
+        "pgsonar.scan.rate",
+        "gauge",
+        "{scan}/s",
+        _SCAN,
+        "Complete scans a second since the last export.",
+        lambda reading: ((_scan_attributes(reading, n), rate) for n, rate in reading.rates.items()),
+    ),
+    Metric(
+        "pgsonar.scan.late",
+        "counter",
+        "{scan}",
+        _SCAN,
+        "Scans that began late by more than half an interval, or were dropped from the schedule.",
+        _scans(lambda stats: stats.late + stats.missed),
+    ),
+    Metric(
+        "pgsonar.scan.incomplete",
+        "counter",
+        "{scan}",
+        _SCAN,
+        "Scans discarded whole because a read failed or the table was cut.",
+        _scans(lambda stats: stats.incomplete),
+    ),
+    Metric(
+        "pgsonar.scan.malformed",
+        "counter",
+        "{line}",
+        _SCAN,
+        "Lines of the kernel's tables that could not be read.",
+        _scans(lambda stats: stats.malformed),
+    ),
+    Metric(
+        "pgsonar.scan.blind_window",
+        "gauge",
+        "s",
+        _SCAN,
+        "Longest distance between two complete scans since the last export: what lives shorter may go unseen.",
+        _scans(lambda stats: stats.max_gap / 1e9),
+    ),
+    Metric(
+        "pgsonar.scan.cpu",
+        "counter",
+        "s",
+        _SCAN,
+        "CPU time of the scanning thread.",
+        _scans(lambda stats: stats.cpu / 1e9),
+    ),
+)
+
+EVENTS: tuple[tuple[str, str], ...] = (
+    ("pgsonar.leak.opened", "A leak episode reached its threshold; carries the ids of the span that will end it."),
+    ("pgsonar.leak.updated", "It grew worse, gained members, or is still open (a slow heartbeat)."),
+    ("pgsonar.leak.resolved", "It ended, was lost from sight, or the agent stopped."),
+)
+SPANS: tuple[tuple[str, str], ...] = (("pgsonar.leak", "One ended episode, from the first symptom to the end."),)
+
+
+def metric_table() -> str:
+    """The catalog as the Markdown tables of the README."""
+    lines = ["| metric | kind | unit | attributes | what it is |", "| --- | --- | --- | --- | --- |"]
+    metrics: list[Metric[Any]] = [*SERVER_METRICS, *AGENT_METRICS]
+    for metric in metrics:
+        attributes = ", ".join(f"`{name}`" for name in metric.attributes) or "-"
+        lines.append(f"| `{metric.name}` | {metric.kind} | `{metric.unit}` | {attributes} | {metric.sentence} |")
+    lines += ["", "| event or span | what it is |", "| --- | --- |"]
+    lines += [f"| `{name}` (event) | {sentence} |" for name, sentence in EVENTS]
+    lines += [f"| `{name}` (span) | {sentence} |" for name, sentence in SPANS]
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""Leak events and leak spans: the life of an episode as log records, and as one span when it has ended.
+
+The rule: the first event already carries the trace id and span id of the span that will be written at the end, so that
+a backend joins them whenever they arrive. Never span events: OpenTelemetry is giving them up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from pgsonar.model import Episode, EpisodeEvent, Severity
+from pgsonar.signals.advice import GUARDS, next_step
+from pgsonar.signals.bodies import body
+from pgsonar.signals.rows import Attributes, EventRow, SpanRow
+
+MEMBERS_LISTED = 50
+
+
+def event_row(event: EpisodeEvent) -> EventRow:
+    """The log record of one step."""
+    episode = event.episode
+    ended = event.name == "resolved"
+    severity = Severity.INFO if ended else episode.severity
+    return EventRow(
+        event_name=f"pgsonar.leak.{event.name}",
+        time_unix=event.moment.unix,
+        severity_number=int(severity),
+        severity_text=severity.word,
+        body=body(event),
+        attributes=attributes(episode) | {"pgsonar.leak.fired_because": event.because},
+        trace_id=episode.trace_id,
+        span_id=episode.span_id,
+    )
+
+
+def span_row(episode: Episode) -> SpanRow:
+    """The span of an ended episode: from the first symptom to the end."""
+    return SpanRow(
+        name="pgsonar.leak",
+        trace_id=episode.trace_id,
+        span_id=episode.span_id,
+        start_unix=episode.onset_unix,
+        end_unix=max(episode.ended_unix or 0, episode.onset_unix),
+        attributes=attributes(episode) | {"error.type": episode.kind},
+        error=True,
+    )
+
+
+def attributes(episode: Episode) -> Attributes:
+    """What every record of an episode carries; unknown is left out."""
+    oldest, server = episode.findings[0], episode.server
+    shift = episode.onset_unix - episode.onset
+    told: dict[str, str | int | float | bool | tuple[str, ...] | None] = {
+        "pgsonar.leak.id": episode.id,
+        "pgsonar.leak.kind": episode.kind,
+        "pgsonar.leak.severity": episode.severity.word,
+        "pgsonar.leak.onset": episode.onset_unix,
+        "pgsonar.leak.onset_source": oldest.onset_source,
+        "pgsonar.leak.members": len(episode.members),
+        "pgsonar.leak.member_list": tuple(m.text(m.onset + shift) for m in episode.members[:MEMBERS_LISTED]),
+        "pgsonar.leak.confidence": oldest.confidence,
+        "pgsonar.leak.root_id": episode.id,
+        "pgsonar.leak.fingerprint": fingerprint(episode),
+        "pgsonar.leak.identity": episode.identity or None,
+        "pgsonar.leak.alternative": oldest.alternative,
+        "pgsonar.leak.end_reason": episode.end_reason,
+        "postgresql.pid": oldest.pid,
+        "client.address": oldest.address,
+        "client.port": oldest.port,
+        "network.peer.address": oldest.address,
+        "network.peer.port": oldest.port,
+        "user.name": oldest.user,
+        "db.namespace": oldest.database,
+        "db.system.name": "postgresql",
+        "server.address": server.address,
+        "server.port": server.port,
+        "pgsonar.slot.used": episode.slots[0],
+        "pgsonar.slot.ceiling": episode.slots[1],
+        "pgsonar.slot.limit": server.limits.max_connections,
+    }
+    guard, step = GUARDS[episode.kind], next_step(episode)
+    told |= oldest.evidence
+    told |= {"pgsonar.guard.would_end": guard.would_end, "pgsonar.guard.would_not": guard.would_not}
+    if step is not None and episode.end_reason is None:
+        told |= {"pgsonar.next.command": step.command, "pgsonar.next.effect": step.effect}
+    if server.missing:
+        told["pgsonar.not_seen"] = "; ".join(server.missing)
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def fingerprint(episode: Episode) -> str:
+    """Kind and identity without the server: one bad deployment on sixty clusters is one incident."""
+    return hashlib.sha256(f"{episode.kind}\0{episode.identity}".encode()).hexdigest()[:16]

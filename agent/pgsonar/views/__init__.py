@@ -1,0 +1,1 @@
+"""What people look at, as lines of text. Pure: a snapshot in, lines out."""

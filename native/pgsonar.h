@@ -1,0 +1,170 @@
+/*
+ * The native side of pgsonar: reads the kernel's TCP tables, keeps them, and reports what changed.
+ *
+ * This file is the whole public C API. cffi reads it as it stands, so it holds no
+ * preprocessor line, no macro and no inline function; limits are enums.
+ *
+ * Rules of this side: the prefix is pgs_; no Python.h, no callback, no global state, nothing is printed;
+ * an error is a negative value of enum pgs_error, and errno keeps the system's reason.
+ */
+
+enum pgs_error {
+    PGS_OK = 0,
+    PGS_E_NOMEM = -1,   /* memory or a descriptor could not be had */
+    PGS_E_OPEN = -2,    /* a table of the namespace could not be opened (errno tells) */
+    PGS_E_READ = -3,    /* a read failed in mid scan (errno tells) */
+    PGS_E_ARG = -4,     /* an argument is out of range */
+    PGS_E_EXISTS = -5,  /* that namespace is watched already, or the thread runs already */
+    PGS_E_NOENT = -6,   /* no such namespace is watched, or no such process */
+    PGS_E_THREAD = -7   /* the thread could not be started */
+};
+
+enum pgs_limit {
+    PGS_MAX_PORTS = 64,       /* ports watched per namespace */
+    PGS_MAX_ROW_TEXT = 256    /* longest line of /proc/net/tcp6 that counts as well formed, bytes */
+};
+
+/* Values of pgs_row.state: include/net/tcp_states.h. */
+enum pgs_state {
+    PGS_ESTABLISHED = 1,
+    PGS_SYN_SENT = 2,
+    PGS_SYN_RECV = 3,
+    PGS_FIN_WAIT1 = 4,
+    PGS_FIN_WAIT2 = 5,
+    PGS_TIME_WAIT = 6,
+    PGS_CLOSE = 7,
+    PGS_CLOSE_WAIT = 8,
+    PGS_LAST_ACK = 9,
+    PGS_LISTEN = 10,
+    PGS_CLOSING = 11,
+    PGS_NEW_SYN_RECV = 12
+};
+
+/* One line of /proc/net/tcp or tcp6 (net/ipv4/tcp_ipv4.c: get_tcp4_sock). Addresses are in network byte
+ * order; an IPv4 address is written as its IPv4-mapped IPv6 form, so that a client has one spelling
+ * whichever listener it came through. */
+typedef struct pgs_row {
+    uint8_t local_address[16];
+    uint8_t remote_address[16];
+    uint16_t local_port;
+    uint16_t remote_port;
+    uint8_t state;         /* enum pgs_state */
+    uint8_t timer;         /* `tr`: 0 none, 1 retransmit, 2 keepalive, 3 time wait, 4 zero window probe */
+    uint8_t family;        /* the table the line came from: 4 or 6 */
+    uint8_t reserved;      /* always 0 */
+    uint32_t tx_queue;     /* bytes not yet acknowledged by the peer */
+    uint32_t rx_queue;     /* bytes not yet read by the process (a FIN counts one); LISTEN: connections not yet accepted */
+    uint32_t timer_ticks;  /* `tm->when`, 1/100 s until the timer fires */
+    uint32_t retransmits;  /* `retrnsmt`: unanswered retransmissions in a row */
+    uint32_t probes;       /* `timeout`: unanswered keepalive or zero window probes (icsk_probes_out), not a time */
+    uint32_t uid;
+    uint64_t inode;        /* 0: no process owns the socket (not accepted yet, orphaned, TIME_WAIT) */
+} pgs_row;
+
+/* What a call of pgs_parse() saw. */
+typedef struct pgs_parse_result {
+    uint32_t rows;       /* rows written to `out` */
+    uint32_t lines;      /* complete lines consumed: header, rows, skipped and malformed ones */
+    uint32_t skipped;    /* well formed rows that touch none of the ports */
+    uint32_t malformed;  /* lines that are neither a header nor a row */
+    uint64_t consumed;   /* bytes of complete lines consumed; the rest is an incomplete line or did not fit `out` */
+} pgs_parse_result;
+
+/* Parses the text of one table, of any length, ending anywhere. Pure: no allocation, no state, reads only
+ * text[0 .. length). Only lines ended by '\n' are consumed. A row is kept when `port_count` is 0 or its local
+ * port, or (with `remote_too`) its remote port, is among `ports`. Stops early, before the line that would not
+ * fit, when `capacity` rows are written. `family` is 4 or 6. Never fails: what is not a row is counted. */
+void pgs_parse(const char *text, uint64_t length, int family, const uint16_t *ports, uint32_t port_count,
+               int remote_too, pgs_row *out, uint32_t capacity, pgs_parse_result *result);
+
+enum pgs_change_kind {
+    PGS_OPENED = 1,   /* first seen; `row.state` may be any, also LISTEN */
+    PGS_CLOSED = 2,   /* absent from two complete scans in a row, or its 4-tuple was taken by another socket;
+                         `row` is the last sight, `at` the first scan without it */
+    PGS_STATE = 3,    /* another TCP state */
+    PGS_INODE = 4,    /* another inode in the same state: accepted (0 -> n) or orphaned (n -> 0) */
+    PGS_QUEUE = 5,    /* a queue became empty or non-empty; for LISTEN: any other backlog */
+    PGS_PROBE = 6     /* probes, retransmits or the kind of timer moved */
+};
+
+/* Something changed. One record a socket and scan: the first of state, inode, queue, probe that applies names
+ * it, and `row` holds all of them as they are now. */
+typedef struct pgs_change {
+    uint64_t connection;      /* never reused while the sampler lives: a 4-tuple that returns is a new connection */
+    uint64_t at;              /* CLOCK_BOOTTIME, ns, when the scan that saw it began */
+    uint32_t netns;           /* as given to pgs_sampler_watch() */
+    uint8_t kind;             /* enum pgs_change_kind */
+    uint8_t previous_state;   /* 0 when opened */
+    uint16_t reserved;
+    pgs_row row;
+} pgs_change;
+
+/* Totals of one watched namespace since it is watched, and gauges of its last complete scan. */
+typedef struct pgs_scan_stats {
+    uint64_t scans;            /* complete scans */
+    uint64_t incomplete;       /* scans discarded: a read failed or the text ended in mid line */
+    uint64_t late;             /* ticks that began more than half an interval after their time */
+    uint64_t missed;           /* ticks dropped from the schedule because scans took too long */
+    uint64_t malformed;        /* lines */
+    uint64_t duplicates;       /* rows seen twice in one scan, ignored */
+    uint64_t lost_changes;     /* changes dropped because the ring was full; a resync follows */
+    uint64_t resyncs;
+    uint64_t last_at;          /* CLOCK_BOOTTIME, ns: start of the last complete scan; 0 before the first */
+    uint64_t last_cost;        /* ns of wall time */
+    uint64_t last_cpu;         /* ns of thread CPU time */
+    uint64_t cpu;              /* ns of thread CPU time in all scans */
+    uint64_t max_gap;          /* ns: longest distance between two complete scans since the last call (blind window) */
+    uint64_t last_lateness;    /* ns */
+    uint32_t rows;             /* rows of the last scan that touch the ports */
+    uint32_t rows_skipped;     /* rows of the last scan that do not */
+    int32_t last_error;        /* enum pgs_error of the last incomplete scan, 0 when the last one was complete */
+    int32_t last_errno;
+} pgs_scan_stats;
+
+typedef struct pgs_sampler pgs_sampler;
+
+/* A sampler and its ring of `ring_capacity` changes; NULL without memory. One thread scans every watched
+ * namespace once an interval. The caller frees it with pgs_sampler_free(), which also stops it. */
+pgs_sampler *pgs_sampler_new(uint64_t interval_ns, uint32_t ring_capacity);
+void pgs_sampler_free(pgs_sampler *sampler);
+
+/* Watches a network namespace through the directory that holds its `tcp` and `tcp6`, e.g. "/proc/1234/net".
+ * The tables are opened here and kept open, which keeps the namespace alive until pgs_sampler_unwatch(). A
+ * missing tcp6 is no error. `netns` is the caller's number for it and comes back in every change. */
+int pgs_sampler_watch(pgs_sampler *sampler, uint32_t netns, const char *net_directory, const uint16_t *ports,
+                      uint32_t port_count, int remote_too);
+
+/* Replaces the ports of a watched namespace. Connections that are no longer covered are reported closed. */
+int pgs_sampler_set_ports(pgs_sampler *sampler, uint32_t netns, const uint16_t *ports, uint32_t port_count,
+                          int remote_too);
+
+/* Forgets a namespace without reporting its connections as closed: they are lost from sight. */
+int pgs_sampler_unwatch(pgs_sampler *sampler, uint32_t netns);
+
+/* Starts the thread, stops it (waits for the scan under way), or scans once in the caller's thread (only
+ * while no thread runs): tests, benchmarks and `pgsonar scan` do that. */
+int pgs_sampler_start(pgs_sampler *sampler);
+int pgs_sampler_stop(pgs_sampler *sampler);
+int pgs_sampler_scan(pgs_sampler *sampler);
+
+/* Another interval, from the next tick on. */
+int pgs_sampler_set_interval(pgs_sampler *sampler, uint64_t interval_ns);
+
+/* Takes the changes since the last call, oldest first. `*changes` points into the sampler's own memory and
+ * holds until the next call of this function. Returns their number. */
+uint32_t pgs_sampler_drain(pgs_sampler *sampler, pgs_change **changes);
+
+/* Every connection now in the table of a namespace, as changes of kind PGS_OPENED whose `at` is the scan that first
+ * saw each: the way back after lost changes. Writes at most `capacity`, returns how many there are. */
+int64_t pgs_sampler_snapshot(pgs_sampler *sampler, uint32_t netns, pgs_change *out, uint32_t capacity);
+
+/* Copies the totals of a namespace and starts `max_gap` anew. */
+int pgs_sampler_stats(pgs_sampler *sampler, uint32_t netns, pgs_scan_stats *out);
+
+/* The inodes of the sockets a process has open, read from `<process_directory>/fdinfo` (`ino:`, Linux 5.14) where
+ * that is allowed, else from the links in `fd`. `*descriptor` is where to look first and receives the descriptor
+ * of the last socket found (-1 for none): every backend of one postmaster has its client on the same number.
+ * With `first_only` the search ends when the descriptor given holds a socket. Writes at most `capacity` inodes
+ * and returns how many were written, or PGS_E_NOENT when the process is gone, PGS_E_OPEN when access is refused. */
+int pgs_owner_inodes(const char *process_directory, int *descriptor, int first_only, uint64_t *inodes,
+                     uint32_t capacity);
