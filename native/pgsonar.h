@@ -21,7 +21,7 @@ enum pgs_error {
 
 enum pgs_limit {
     PGS_MAX_PORTS = 64,       /* ports watched per namespace */
-    PGS_MAX_ROW_TEXT = 256    /* longest line of /proc/net/tcp6 that counts as well formed, bytes */
+    PGS_MAX_ROW_TEXT = 256    /* longest line that counts as well formed, bytes with its newline */
 };
 
 /* Values of pgs_row.state: include/net/tcp_states.h. */
@@ -53,7 +53,7 @@ typedef struct pgs_row {
     uint8_t family;        /* the table the line came from: 4 or 6 */
     uint8_t reserved;      /* always 0 */
     uint32_t tx_queue;     /* bytes not yet acknowledged by the peer */
-    uint32_t rx_queue;     /* bytes not yet read by the process (a FIN counts one); LISTEN: connections not yet accepted */
+    uint32_t rx_queue;     /* bytes not yet read by the process, a FIN counts one; LISTEN: connections not accepted */
     uint32_t timer_ticks;  /* `tm->when`, 1/100 s until the timer fires */
     uint32_t retransmits;  /* `retrnsmt`: unanswered retransmissions in a row */
     uint32_t probes;       /* `timeout`: unanswered keepalive or zero window probes (icsk_probes_out), not a time */
@@ -65,15 +65,15 @@ typedef struct pgs_row {
 typedef struct pgs_parse_result {
     uint32_t rows;       /* rows written to `out` */
     uint32_t lines;      /* complete lines consumed: header, rows, skipped and malformed ones */
-    uint32_t skipped;    /* well formed rows that touch none of the ports */
+    uint32_t skipped;    /* rows that touch none of the ports: nothing but the place of both ports was examined */
     uint32_t malformed;  /* lines that are neither a header nor a row */
     uint64_t consumed;   /* bytes of complete lines consumed; the rest is an incomplete line or did not fit `out` */
 } pgs_parse_result;
 
 /* Parses the text of one table, of any length, ending anywhere. Pure: no allocation, no state, reads only
  * text[0 .. length). Only lines ended by '\n' are consumed. A row is kept when `port_count` is 0 or its local
- * port, or (with `remote_too`) its remote port, is among `ports`. Stops early, before the line that would not
- * fit, when `capacity` rows are written. `family` is 4 or 6. Never fails: what is not a row is counted. */
+ * port, or (with `remote_too`) its remote port, is among `ports`, of which the first PGS_MAX_PORTS count. Stops early,
+ * before the row that would not fit, when `capacity` rows are written. `family` is 4 or 6. Never fails: what is not a row is counted. */
 void pgs_parse(const char *text, uint64_t length, int family, const uint16_t *ports, uint32_t port_count,
                int remote_too, pgs_row *out, uint32_t capacity, pgs_parse_result *result);
 
@@ -87,7 +87,11 @@ enum pgs_change_kind {
     PGS_PROBE = 6     /* probes, retransmits or the kind of timer moved */
 };
 
-/* Something changed. One record a socket and scan: the first of state, inode, queue, probe that applies names
+/* Sockets are told apart by namespace and directed 4-tuple, listeners also by inode: those that share a port through
+ * SO_REUSEPORT are connections of their own, each with its backlog. A 4-tuple was taken by another socket when its
+ * inode became another one, or when its state went back (TIME_WAIT -> SYN_RECV, CLOSE_WAIT -> ESTABLISHED).
+ *
+ * Something changed. One record a socket and scan: the first of state, inode, queue, probe that applies names
  * it, and `row` holds all of them as they are now. */
 typedef struct pgs_change {
     uint64_t connection;      /* never reused while the sampler lives: a 4-tuple that returns is a new connection */
@@ -107,8 +111,8 @@ typedef struct pgs_scan_stats {
     uint64_t missed;           /* ticks dropped from the schedule because scans took too long */
     uint64_t malformed;        /* lines */
     uint64_t duplicates;       /* rows seen twice in one scan, ignored */
-    uint64_t lost_changes;     /* changes dropped because the ring was full; a resync follows */
-    uint64_t resyncs;
+    uint64_t lost_changes;     /* changes not sent: the ring was full, and until a snapshot nothing more is sent */
+    uint64_t resyncs;          /* snapshots taken after lost changes */
     uint64_t last_at;          /* CLOCK_BOOTTIME, ns: start of the last complete scan; 0 before the first */
     uint64_t last_cost;        /* ns of wall time */
     uint64_t last_cpu;         /* ns of thread CPU time */
@@ -141,13 +145,14 @@ int pgs_sampler_set_ports(pgs_sampler *sampler, uint32_t netns, const uint16_t *
 /* Forgets a namespace without reporting its connections as closed: they are lost from sight. */
 int pgs_sampler_unwatch(pgs_sampler *sampler, uint32_t netns);
 
-/* Starts the thread, stops it (waits for the scan under way), or scans once in the caller's thread (only
- * while no thread runs): tests, benchmarks and `pgsonar scan` do that. */
+/* Starts the thread, stops it (waits for the scan under way; nothing happens when none runs), or scans once in the
+ * caller's thread (only while no thread runs): tests, benchmarks and `pgsonar scan` do that. Whether a scan was
+ * complete stands in the totals. */
 int pgs_sampler_start(pgs_sampler *sampler);
 int pgs_sampler_stop(pgs_sampler *sampler);
 int pgs_sampler_scan(pgs_sampler *sampler);
 
-/* Another interval, from the next tick on. */
+/* Another interval, which also moves the tick being waited for. */
 int pgs_sampler_set_interval(pgs_sampler *sampler, uint64_t interval_ns);
 
 /* Takes the changes since the last call, oldest first. `*changes` points into the sampler's own memory and
@@ -155,14 +160,16 @@ int pgs_sampler_set_interval(pgs_sampler *sampler, uint64_t interval_ns);
 uint32_t pgs_sampler_drain(pgs_sampler *sampler, pgs_change **changes);
 
 /* Every connection now in the table of a namespace, as changes of kind PGS_OPENED whose `at` is the scan that first
- * saw each: the way back after lost changes. Writes at most `capacity`, returns how many there are. */
+ * saw each: the way back after lost changes. If there were any, and all connections fit `out`, the snapshot
+ * takes the place of what the ring holds of the namespace, and changes are sent again. Writes at most `capacity`,
+ * returns how many there are. */
 int64_t pgs_sampler_snapshot(pgs_sampler *sampler, uint32_t netns, pgs_change *out, uint32_t capacity);
 
 /* Copies the totals of a namespace and starts `max_gap` anew. */
 int pgs_sampler_stats(pgs_sampler *sampler, uint32_t netns, pgs_scan_stats *out);
 
-/* The inodes of the sockets a process has open, read from `<process_directory>/fdinfo` (`ino:`, Linux 5.14) where
- * that is allowed, else from the links in `fd`. `*descriptor` is where to look first and receives the descriptor
+/* The inodes of the sockets a process has open, read from the links in `<process_directory>/fd` or, where these are
+ * refused, from `fdinfo` (`ino:`, Linux 5.14). `*descriptor` is where to look first and receives the descriptor
  * of the last socket found (-1 for none): every backend of one postmaster has its client on the same number.
  * With `first_only` the search ends when the descriptor given holds a socket. Writes at most `capacity` inodes
  * and returns how many were written, or PGS_E_NOENT when the process is gone, PGS_E_OPEN when access is refused. */

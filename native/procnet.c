@@ -2,34 +2,26 @@
  * Text of /proc/net/tcp and tcp6 -> rows. The rule: no state, no allocation, nothing outside text[0 .. length) is read.
  *
  * The formats stand in net/ipv4/tcp_ipv4.c (get_tcp4_sock, get_openreq4, get_timewait4_sock) and their twins in
- * net/ipv6/tcp_ipv6.c. Rows of TIME_WAIT and SYN_RECV end after the socket's address; everything up to the inode is
- * there in all of them, and what follows the inode is not looked at.
+ * net/ipv6/tcp_ipv6.c. Rows of TIME_WAIT and SYN_RECV are shorter; all rows agree up to the inode, and what follows
+ * the inode is not looked at.
  */
-#include "scan.h"
-
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
+#include "api.h"
+
 enum {
-    SL_WIDTH = 4,      /* `%4d:`, wider from row 10000 on */
-    SL_MAX = 11,
-    HEX_INVALID = 0x80 /* mark of a byte that is no digit, see hex_digits */
+    SL_MIN = 4,  /* `%4d:`, the row's number, which means nothing and is not examined */
+    SL_MAX = 11, /* it widens from row 10000 on */
+    IS_DIGIT = 0x10
 };
 
-#define NO 0x80
-/* The value of each upper case hexadecimal digit, as the kernel prints them. */
+/* Upper case digits only, as the kernel prints them. */
 static const uint8_t hex_digits[256] = {
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, 0,  1,  2,  3,
-    4,  5,  6,  7,  8,  9,  NO, NO, NO, NO, NO, NO, NO, 10, 11, 12, 13, 14, 15, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14, ['5'] = 0x15, ['6'] = 0x16, ['7'] = 0x17,
+    ['8'] = 0x18, ['9'] = 0x19, ['A'] = 0x1A, ['B'] = 0x1B, ['C'] = 0x1C, ['D'] = 0x1D, ['E'] = 0x1E, ['F'] = 0x1F,
 };
-#undef NO
 
 /* The ports looked for, as the four digits of their text: a row of no interest is turned away undecoded. */
 typedef struct port_texts {
@@ -38,12 +30,14 @@ typedef struct port_texts {
     int remote_too;
 } port_texts;
 
-/* A place in a line. `bad` collects what was wrong, so that digits need no branch each. */
+/* A place in a line. `good` loses IS_DIGIT once anything was wrong, so that the digits need no branch each. */
 typedef struct cursor {
     const char *at;
     const char *end;
-    uint8_t bad;
+    uint8_t good;
 } cursor;
+
+typedef enum line_kind { LINE_ROW, LINE_SKIPPED, LINE_HEADER, LINE_MALFORMED } line_kind;
 
 static uint32_t load_text4(const char *text)
 {
@@ -73,46 +67,44 @@ static int is_wanted(const port_texts *wanted, const char *local, const char *re
     return wanted->count == 0;
 }
 
-/* Exactly `digits` hexadecimal digits and the byte after them. */
-static uint32_t take_hex(cursor *c, int digits, char separator)
+/* Up to eight hexadecimal digits. The caller knows that they lie within the line. */
+static uint32_t take_hex(cursor *c, int digits)
 {
     uint32_t value = 0;
-    if (c->end - c->at <= digits) {
-        c->bad = HEX_INVALID;
-        return 0;
-    }
     for (int i = 0; i < digits; i++) {
-        uint8_t digit = hex_digits[(uint8_t)c->at[i]];
-        c->bad |= digit & HEX_INVALID;
+        uint8_t digit = hex_digits[(uint8_t)*c->at++];
+        c->good &= digit;
         value = value << 4 | (digit & 15);
     }
-    c->bad |= c->at[digits] == separator ? 0 : HEX_INVALID;
-    c->at += digits + 1;
     return value;
 }
 
-/* `%08lX `: at least eight digits, capped at 32 bits. */
+static void expect(cursor *c, char separator)
+{
+    if (*c->at++ != separator)
+        c->good = 0;
+}
+
+/* `%08lX`: eight digits or more, capped at 32 bits. */
 static uint32_t take_ticks(cursor *c)
 {
-    int more = 0;
-    while (c->end - c->at > more && c->at[more] != ' ')
-        more++;
-    more -= 8;
-    if (more < 0 || more > 8) {
-        c->bad = HEX_INVALID;
+    uint32_t high = 0;
+    for (int extra = 0; c->end - c->at > 8 && c->at[8] != ' '; extra++) {
+        high |= take_hex(c, 1);
+        if (extra == 8)
+            c->good = 0;
+        if (!c->good)
+            return 0;
+    }
+    if (c->end - c->at < 8) {
+        c->good = 0;
         return 0;
     }
-    uint32_t high = 0;
-    for (; more > 0; more--) {
-        uint8_t digit = hex_digits[(uint8_t)*c->at++];
-        c->bad |= digit & HEX_INVALID;
-        high |= digit;
-    }
-    uint32_t low = take_hex(c, 8, ' ');
+    uint32_t low = take_hex(c, 8);
     return high ? UINT32_MAX : low;
 }
 
-/* A decimal number of at most `limit` after any spaces, before a space or the end of the line. */
+/* A decimal number of at most `limit`, spaces before it, and a space or the end of the line after it. */
 static uint64_t take_decimal(cursor *c, uint64_t limit)
 {
     uint64_t value = 0;
@@ -122,26 +114,114 @@ static uint64_t take_decimal(cursor *c, uint64_t limit)
     for (; c->at < c->end && *c->at >= '0' && *c->at <= '9'; c->at++) {
         uint64_t digit = (uint64_t)(*c->at - '0');
         if (value > (limit - digit) / 10) {
-            c->bad = HEX_INVALID;
+            c->good = 0;
             return 0;
         }
         value = value * 10 + digit;
     }
     if (c->at == first || (c->at < c->end && *c->at != ' '))
-        c->bad = HEX_INVALID;
+        c->good = 0;
     return value;
 }
 
-/* The kernel prints each 32-bit word of an address as a number of its own byte order; in memory it is in network order. */
-static void take_address(cursor *c, int family, uint8_t out[16])
+/* An address is printed as 32-bit words in the machine's byte order; stored in memory they are in network order. */
+static void take_address(cursor *c, int words, uint8_t out[16])
 {
-    uint32_t words[4] = {0, 0, 0, 0};
-    if (family == 6) {
-        for (int i = 0; i < 3; i++) {
-            c->at--; /* there is no separator between the words: step back over the byte taken for one */
-            words[i] = take_hex(c, 8, c->end - c->at > 9 ? c->at[9] : ':');
-        }
+    static const uint8_t v4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    memcpy(out, v4_mapped, sizeof v4_mapped);
+    for (uint8_t *to = out + 16 - 4 * words; to < out + 16; to += 4) {
+        uint32_t word = take_hex(c, 8);
+        memcpy(to, &word, sizeof word);
     }
-    (void)out;
-    (void)words;
+}
+
+/* `st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode`, from the state on. */
+static int take_numbers(cursor *c, pgs_row *row)
+{
+    enum { UP_TO_TICKS = 24 }; /* "01 00000000:00000000 02:" */
+    if (c->end - c->at < UP_TO_TICKS)
+        return 0;
+    row->state = (uint8_t)take_hex(c, 2);
+    expect(c, ' ');
+    row->tx_queue = take_hex(c, 8);
+    expect(c, ':');
+    row->rx_queue = take_hex(c, 8);
+    expect(c, ' ');
+    row->timer = (uint8_t)take_hex(c, 2);
+    expect(c, ':');
+    row->timer_ticks = take_ticks(c);
+    if (!c->good || c->end - c->at < 1 + 8 + 1)
+        return 0;
+    expect(c, ' ');
+    row->retransmits = take_hex(c, 8);
+    if (*c->at != ' ')
+        return 0;
+    row->uid = (uint32_t)take_decimal(c, UINT32_MAX);
+    row->probes = (uint32_t)take_decimal(c, UINT32_MAX);
+    row->inode = take_decimal(c, UINT64_MAX);
+    if (row->state == PGS_NEW_SYN_RECV)
+        row->state = PGS_SYN_RECV; /* what the kernel prints for it (get_openreq4) */
+    return c->good && row->state >= PGS_ESTABLISHED && row->state <= PGS_CLOSING;
+}
+
+static line_kind parse_line(const char *line, const char *end, int family, const port_texts *wanted, pgs_row *row)
+{
+    static const char header[] = "  sl  local_address";
+    const size_t length = (size_t)(end - line);
+    const int words = family == 6 ? 4 : 1;
+    const ptrdiff_t port = 2 + 8 * words;         /* after the colon of `sl`: " ADDRESS:PORT ADDRESS:PORT " */
+    const ptrdiff_t remote_port = 2 * port + 4;
+    if (length < sizeof header - 1 || length >= PGS_MAX_ROW_TEXT)
+        return LINE_MALFORMED;
+    const char *colon = line + SL_MIN;
+    while (colon < line + SL_MAX && *colon != ':')
+        colon++;
+    if (*colon != ':')
+        return memcmp(line, header, sizeof header - 1) ? LINE_MALFORMED : LINE_HEADER;
+    const char *sides = colon + 1;
+    if (end - sides < remote_port + 5)
+        return LINE_MALFORMED;
+    if (sides[0] != ' ' || sides[port - 1] != ':' || sides[port + 4] != ' ' || sides[remote_port - 1] != ':' ||
+        sides[remote_port + 4] != ' ')
+        return LINE_MALFORMED;
+    if (!is_wanted(wanted, sides + port, sides + remote_port))
+        return LINE_SKIPPED;
+    cursor c = {sides + 1, end, IS_DIGIT};
+    take_address(&c, words, row->local_address);
+    expect(&c, ':');
+    row->local_port = (uint16_t)take_hex(&c, 4);
+    expect(&c, ' ');
+    take_address(&c, words, row->remote_address);
+    expect(&c, ':');
+    row->remote_port = (uint16_t)take_hex(&c, 4);
+    expect(&c, ' ');
+    row->family = (uint8_t)family;
+    row->reserved = 0;
+    return take_numbers(&c, row) ? LINE_ROW : LINE_MALFORMED;
+}
+
+void pgs_parse(const char *text, uint64_t length, int family, const uint16_t *ports, uint32_t port_count,
+               int remote_too, pgs_row *out, uint32_t capacity, pgs_parse_result *result)
+{
+    port_texts wanted;
+    const char *line = text, *const end = text + length;
+    write_port_texts(&wanted, ports, port_count, remote_too);
+    memset(result, 0, sizeof *result);
+    while (line < end) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        if (!newline)
+            break;
+        pgs_row row; /* a local one: the line that would not fit `out` is parsed, to know that it is a row */
+        line_kind kind = parse_line(line, newline, family, &wanted, &row);
+        if (kind == LINE_ROW) {
+            if (result->rows == capacity)
+                break;
+            out[result->rows++] = row;
+        }
+        result->skipped += kind == LINE_SKIPPED;
+        result->malformed += kind == LINE_MALFORMED;
+        result->lines++;
+        line = newline + 1;
+    }
+    result->consumed = (uint64_t)(line - text);
 }

@@ -283,7 +283,7 @@ class Sight:
     ledger: Ledger
     at: int
     backend_of: dict[int, Backend]  # by connection id
-    overflows: int | None = None  # ListenOverflows of the namespace since the last sight; None: not readable
+    overflowing: bool = False  # the kernel dropped clients of a full accept queue within the last ten seconds
 
 
 class Member(NamedTuple):

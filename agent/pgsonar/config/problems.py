@@ -22,7 +22,9 @@ class Problems:
     warnings: list[str] = field(default_factory=list)
 
     def error(self, key: str, what: str, hint: str = "") -> None:
-        self.errors.append((f"{key}: {what}", hint))
+        told = (f"{key}: {what}", hint)
+        if told not in self.errors:  # one variable may serve three signals
+            self.errors.append(told)
 
     def warn(self, key: str, what: str) -> None:
         self.warnings.append(f"{key}: {what}")
@@ -58,6 +60,8 @@ def shown(value: object, key: str) -> str:
     """A value as an error may quote it."""
     if any(part in _SECRET_KEYS for part in key.split(".")):
         return "another kind of value" if not isinstance(value, str) else "another text"
+    if value is None:
+        return "nothing"
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):

@@ -1,7 +1,7 @@
 """YAML files and `--set` settings, read and laid over one another into one plain mapping.
 
-The rule: files are merged in the order given (mappings merge; lists, scalars and null replace), settings come last. What
-cannot be read is named by file, line and column; nothing of a setting's value is quoted, it may be a secret.
+The rule: files are merged in the order given (mappings merge; lists, scalars and null replace), settings come last.
+What cannot be read is named by file, line and column; nothing of a setting's value is quoted, it may be a secret.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pgsonar.errors import ConfigError
 
 Document = dict[str, Any]
 
-# Mappings whose keys may hold dots: `--set service.telemetry.resource.service.name=x` sets `service.name` in `resource`.
+# Their keys may hold dots: `--set service.telemetry.resource.service.name=x` sets `service.name` in `resource`.
 _FREE_KEYS = {"resource", "headers"}
 
 

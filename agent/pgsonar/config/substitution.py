@@ -27,14 +27,16 @@ class Substituted(str):
 def substitute(value: Any, environ: Mapping[str, str], problems: Problems, key: str = "") -> Any:
     """A copy of the document with every reference replaced."""
     if isinstance(value, dict):
-        return {
-            name: substitute(inner, environ, problems, f"{key}.{name}" if key else name) for name, inner in value.items()
-        }
+        prefix = f"{key}." if key else ""
+        return {name: substitute(inner, environ, problems, f"{prefix}{name}") for name, inner in value.items()}
     if isinstance(value, list):
         return [substitute(inner, environ, problems, f"{key}[{index}]") for index, inner in enumerate(value)]
     if not isinstance(value, str) or "$" not in value:
         return value
+    before = len(problems.errors)
     text = _REFERENCE.sub(lambda match: _replacement(match, environ, problems, key), value)
+    if len(problems.errors) > before:
+        return None  # as if it were not written, so that one mistake makes one error
     alone = _REFERENCE.fullmatch(value)
     return Substituted(text) if alone and alone[1] is not None else text
 

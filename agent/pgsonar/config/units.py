@@ -5,6 +5,7 @@ Durations are Go's (`1h30m`, `100ms`; https://pkg.go.dev/time#ParseDuration), si
 
 from __future__ import annotations
 
+import math
 import re
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -28,7 +29,7 @@ class Duration(float):
         while match := _DURATION.match(rest):
             total += float(match[1]) * _SECONDS[match[2]]
             rest = rest[match.end() :]
-        if rest or not text.strip():
+        if rest or not text.strip() or not math.isfinite(total):
             raise ValueError(f"expected a duration such as 100ms, 5s or 1h30m, got {text!r}")
         return cls(total)
 
@@ -36,7 +37,9 @@ class Duration(float):
         for unit, seconds in (("h", 3600), ("m", 60)):
             if self >= seconds and self % seconds == 0:
                 return f"{int(self // seconds)}{unit}"
-        return f"{float(self):g}s" if self >= 1 or not self else f"{self * 1000:g}ms"
+        unit, scale = ("s", 1) if self >= 1 or not self else ("ms", 1000)
+        number = f"{self * scale:.9f}".rstrip("0").rstrip(".")
+        return f"{number}{unit}"
 
 
 class Percent(float):

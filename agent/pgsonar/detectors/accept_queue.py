@@ -24,7 +24,7 @@ class AcceptQueue:
         backlog = sum(listener.socket.rx_queue for listener in sight.listeners)
         if not backlog:
             return
-        phase = "overflow" if sight.overflows else "backlog"
+        phase = "overflow" if sight.overflowing else "backlog"
         for connection in sight.connections:
             if not _waits(connection):
                 continue

@@ -1,1 +1,43 @@
-"""How rows leave: the only importers of opentelemetry."""
+"""How rows leave: the only importers of opentelemetry.
+
+The rule: a transport is imported when an exporter of its type is configured, because some are heavy.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pgsonar.config.schema import DebugExporter, FileExporter, OtlpExporter, RetryOnFailure, Section, SendingQueue
+from pgsonar.exporters.delivery import Transport
+from pgsonar.exporters.sender import Exporter
+
+__all__ = ["Exporter", "build"]
+
+
+def build(component: str, config: Section) -> Exporter:
+    """The exporter of a component id (`type` or `type/name`), running."""
+    kind = component.partition("/")[0]
+    retry, queue = RetryOnFailure(), SendingQueue()
+    if isinstance(config, OtlpExporter):
+        retry, queue = config.retry_on_failure, config.sending_queue
+    return Exporter(component, _transport(kind, config), retry, queue)
+
+
+def _transport(kind: str, config: Section) -> Transport:
+    if kind == "otlp_grpc":
+        from pgsonar.exporters.otlp_grpc import GrpcTransport  # noqa: PLC0415 - heavy
+
+        return GrpcTransport(cast(OtlpExporter, config))
+    if kind == "otlp_http":
+        from pgsonar.exporters.otlp_http import HttpTransport  # noqa: PLC0415
+
+        return HttpTransport(cast(OtlpExporter, config))
+    if isinstance(config, FileExporter):
+        from pgsonar.exporters.file import FileTransport  # noqa: PLC0415 - brings protobuf's JSON in
+
+        return FileTransport(config)
+    if isinstance(config, DebugExporter):
+        from pgsonar.exporters.debug import DebugTransport  # noqa: PLC0415
+
+        return DebugTransport()
+    raise TypeError(f"no exporter is called {kind}")

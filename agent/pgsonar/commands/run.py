@@ -1,0 +1,60 @@
+"""Runs the agent until SIGTERM or SIGINT, and flushes before it ends."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import time
+
+from pgsonar.commands.options import add_config_options
+from pgsonar.config.load import load
+from pgsonar.config.schema import TelemetryLogs
+from pgsonar.service import Service
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add_config_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the service."""
+    config = load(arguments.config, arguments.set, os.environ)
+    set_up_log(config.telemetry.logs)
+    service = Service(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop.set())
+    service.run()
+    return 0
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for machines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        line |= getattr(record, "pgsonar", {})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_log(settings: TelemetryLogs) -> None:
+    """Sends the agent's own log to standard error."""
+    stream = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    text.converter = time.gmtime
+    stream.setFormatter(JsonLines() if settings.encoding == "json" else text)
+    level = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+    logging.basicConfig(level=level[settings.level], handlers=[stream], force=True)
+    # urllib3 tells every retry; the exporters say what matters.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

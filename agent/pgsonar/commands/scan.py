@@ -1,0 +1,70 @@
+"""Looks once at every PostgreSQL server on this host and shows who holds its slots. Needs no login and no slot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import sys
+from datetime import UTC, datetime
+
+from pgsonar import __version__, clock
+from pgsonar.commands.options import add_config_options
+from pgsonar.config.load import load
+from pgsonar.model import Moment, Sight
+from pgsonar.pipeline import Pipeline
+from pgsonar.service import host_id, open_sources
+from pgsonar.signals.metrics import Identity
+from pgsonar.views.scan import scan_lines
+from pgsonar.views.scan_json import scan_object
+
+WIDTHS = (80, 100)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add_config_options(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (default: text)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Looks once, prints, ends: 0 when a server was found, 1 when none was."""
+    config = load(arguments.config, arguments.set, os.environ)
+    sources = open_sources(config)
+    try:
+        identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
+        sights, missing = look(Pipeline(sources, None, {}, identity, clock.now()))
+    finally:
+        sources.sampler.close()
+    time = datetime.now(UTC)
+    if arguments.format == "json":
+        json.dump(
+            scan_object(sights, time.isoformat(timespec="milliseconds").replace("+00:00", "Z"), missing), sys.stdout
+        )
+        sys.stdout.write("\n")
+    else:
+        columns = shutil.get_terminal_size().columns
+        width = WIDTHS[1] if columns >= WIDTHS[1] else WIDTHS[0]
+        sys.stdout.write("\n".join(scan_lines(sights, time.strftime("%H:%M:%SZ"), missing, width)) + "\n")
+    return 0 if sights else 1
+
+
+def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
+    """One pass through the pipeline, without its thread: the sights, and what could not be seen at all."""
+    now: Moment = clock.now()
+    pipeline.discover(now)
+    pipeline.sources.sampler.scan()
+    pipeline.fast_tick()
+    at = clock.now().at
+    pipeline.title_tick(at)
+    sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
+    missing = [
+        f"the target {_target_text(target)} matches no running server" for target in pipeline.sources.finder.unmatched()
+    ]
+    return sights, missing + pipeline.unwatched()
+
+
+def _target_text(target: object) -> str:
+    return str(getattr(target, "name", None) or getattr(target, "port", None) or target)

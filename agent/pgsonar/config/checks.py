@@ -1,0 +1,131 @@
+"""What types cannot say: bounds, endpoints, files that must be there.
+
+The rule: a check names the key and what is expected; a file is opened here only to say early that it cannot be.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pgsonar.config import schema
+from pgsonar.config.addresses import display, grpc_problem, host_port_problem, port_problem, url_problem
+from pgsonar.config.components import Components, type_of
+from pgsonar.config.environment import SIGNALS
+from pgsonar.config.problems import Problems
+from pgsonar.config.schema import Section
+from pgsonar.config.units import Duration
+
+_SHORTEST_INTERVAL = Duration(0.001)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")  # what gRPC takes as well
+
+
+def check_components(components: Components, problems: Problems) -> None:
+    """Every declared component, used or not."""
+    for kind, sections in components.sections.items():
+        for component_id, section in sections.items():
+            key = f"{kind}.{component_id}"
+            if isinstance(section, schema.SocketsReceiver):
+                _check_sockets(section, key, problems)
+            elif isinstance(section, schema.LeaksProcessor):
+                _check_leaks(section, key, problems)
+            elif isinstance(section, schema.OtlpExporter):
+                _check_otlp(section, type_of(component_id), key, problems)
+            elif isinstance(section, schema.FileExporter):
+                _check_file(section, key, problems)
+            elif isinstance(section, schema.HealthCheck):
+                _tell(f"{key}.endpoint", host_port_problem(section.endpoint, listens=True), section.endpoint, problems)
+
+
+def check_telemetry(telemetry: schema.Telemetry, problems: Problems) -> None:
+    """How often metrics are sent."""
+    _at_least(telemetry.metrics.interval, "service.telemetry.metrics.interval", problems)
+
+
+def _check_sockets(sockets: schema.SocketsReceiver, key: str, problems: Problems) -> None:
+    _at_least(sockets.interval, f"{key}.interval", problems)
+    for index, target in enumerate(sockets.targets if isinstance(sockets.targets, list) else []):
+        place = f"{key}.targets[{index}]"
+        if target.port is not None and (problem := port_problem(target.port)):
+            problems.error(f"{place}.port", problem)
+        for name in ("pid", "max_connections"):
+            number = getattr(target, name)
+            if number is not None and number < 1:
+                problems.error(f"{place}.{name}", f"expected a number above 0, got {number}")
+        if target == schema.Target():
+            problems.error(place, "names nothing", "give a port, a pid or a data_directory")
+
+
+def _check_leaks(leaks: schema.LeaksProcessor, key: str, problems: Problems) -> None:
+    for name in leaks.__struct_fields__:
+        kind = getattr(leaks, name)
+        if isinstance(kind, schema.ShareKind) and not 0 < kind.warning < kind.high < kind.critical:
+            problems.error(
+                f"{key}.{name}",
+                f"expected warning < high < critical, got {kind.warning}, {kind.high} and {kind.critical}",
+                "what is not written is 80%, 90% and 95%",
+            )
+
+
+def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problems: Problems) -> None:
+    check = grpc_problem if exporter_type == "otlp_grpc" else url_problem
+    for name in ("endpoint", *(f"{signal}_endpoint" for signal in SIGNALS)):
+        if (endpoint := getattr(otlp, name)) is not None:
+            _tell(f"{key}.{name}", check(endpoint), endpoint, problems)
+    for name, text in otlp.headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            problems.error(f"{key}.headers", f"{name!r} cannot be the name of a header")
+        elif not _HEADER_VALUE.fullmatch(text):
+            problems.error(f"{key}.headers.{name}", "holds characters that a header cannot carry")
+    _check_tls(otlp.tls, f"{key}.tls", problems)
+    _at_least(otlp.timeout, f"{key}.timeout", problems)
+    retry, queue = otlp.retry_on_failure, otlp.sending_queue
+    _at_least(retry.initial_interval, f"{key}.retry_on_failure.initial_interval", problems)
+    if retry.max_interval < retry.initial_interval:
+        problems.error(
+            f"{key}.retry_on_failure.max_interval",
+            f"expected at least the initial_interval, {retry.initial_interval}, got {retry.max_interval}",
+        )
+    if not 1 <= retry.multiplier < float("inf"):
+        problems.error(
+            f"{key}.retry_on_failure.multiplier", f"expected a number of 1 or more, got {retry.multiplier:g}"
+        )
+    for name in ("queue_size", "max_bytes"):
+        if (number := getattr(queue, name)) < 1:
+            problems.error(f"{key}.sending_queue.{name}", f"expected at least 1, got {number}")
+    _at_least(queue.max_age, f"{key}.sending_queue.max_age", problems)
+
+
+def _check_tls(tls: schema.TlsClient, key: str, problems: Problems) -> None:
+    if tls.cert_file and not tls.key_file:
+        problems.error(f"{key}.key_file", "is required with cert_file")
+    if tls.key_file and not tls.cert_file:
+        problems.error(f"{key}.cert_file", "is required with key_file")
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(tls, name)
+        if path is None:
+            continue
+        try:
+            Path(path).open("rb").close()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = error.strerror if isinstance(error, OSError) else "not the name of a file"
+            problems.error(f"{key}.{name}", f"{path!r} cannot be read: {reason}")
+
+
+def _check_file(exporter: schema.FileExporter, key: str, problems: Problems) -> None:
+    path = Path(exporter.path)
+    if not exporter.path or path.is_dir():
+        problems.error(f"{key}.path", f"expected the name of a file, got {exporter.path!r}")
+    elif not path.parent.is_dir():
+        problems.error(f"{key}.path", f"the directory {str(path.parent)!r} does not exist", f"mkdir -p {path.parent}")
+
+
+def _tell(key: str, problem: str | None, endpoint: str, problems: Problems) -> None:
+    if problem:
+        problems.error(key, f"{problem}; got {display(endpoint)!r}")
+
+
+def _at_least(interval: Duration, key: str, problems: Problems) -> None:
+    if interval < _SHORTEST_INTERVAL:
+        problems.error(key, f"expected at least {_SHORTEST_INTERVAL}, got {interval}")

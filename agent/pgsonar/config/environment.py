@@ -1,0 +1,219 @@
+"""The standard OTEL_* variables as a configuration: what pgsonar does when nothing else says where to send.
+
+The rule: where no exporter is declared, the variables make the default one, or one for each signal where the
+per-signal variables ask for different ones. Where exporters are declared, OTEL_EXPORTER_OTLP_ENDPOINT, its per-signal
+variants and OTEL_EXPORTER_OTLP_HEADERS fill an OTLP exporter that has no endpoint of its own (the headers never go to
+an endpoint that a file names: they are another's secret); every other exporter variable is left alone, with a warning.
+OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME stand below `service.telemetry.resource` always.
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from pgsonar.config.addresses import display, grpc_problem, url_problem, without_scheme
+from pgsonar.config.problems import Problems
+from pgsonar.config.reading import Document
+
+SIGNALS = ("metrics", "logs", "traces")
+_OTLP = "OTEL_EXPORTER_OTLP_"
+_EXPORTER_OF_PROTOCOL = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
+_TLS_FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
+_DEFAULT_GRPC = "http://localhost:4317"
+_COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # not one between quotes: an even number of quotes follows
+
+
+class Defaults(NamedTuple):
+    """The exporters the variables make, and which one each signal goes to."""
+
+    exporters: Document
+    of_signal: dict[str, str]
+
+
+class _Exporter(NamedTuple):
+    type: str
+    own_endpoint: str | None  # of one signal
+    settings: Document
+
+
+class Environment:
+    """The OTEL_* variables of one environment. An empty variable counts as not set."""
+
+    def __init__(self, environ: Mapping[str, str], problems: Problems) -> None:
+        self._set = {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_") and text.strip()}
+        self._problems = problems
+        self._used: set[str] = set()
+
+    def resource(self) -> dict[str, str]:
+        """Resource attributes; OTEL_SERVICE_NAME wins over a service.name among the attributes."""
+        attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES", self._set.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        if name := self._set.get("OTEL_SERVICE_NAME"):
+            attributes["service.name"] = name
+        return attributes
+
+    def metric_interval(self) -> str | None:
+        """OTEL_METRIC_EXPORT_INTERVAL as a duration of ours."""
+        self._used.add("OTEL_METRIC_EXPORT_INTERVAL")
+        return self._milliseconds("OTEL_METRIC_EXPORT_INTERVAL")
+
+    def defaults(self) -> Defaults:
+        """The default OTLP exporter, with everything the variables say."""
+        self._used.update(name for name in self._set if name.startswith(_OTLP) or name == "OTEL_SDK_DISABLED")
+        if self._set.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            self._problems.warn("OTEL_SDK_DISABLED", "is true: nothing is sent anywhere")
+            return Defaults({}, {})
+        self._check_temporality()
+        found = {signal: self._exporter(signal) for signal in SIGNALS}
+        first = found["metrics"]
+        if any((one.type, one.settings) != (first.type, first.settings) for one in found.values()):
+            return self._one_each(found)
+        settings = {f"{signal}_endpoint": one.own_endpoint for signal, one in found.items() if one.own_endpoint}
+        if general := self._endpoint(first.type, f"{_OTLP}ENDPOINT"):
+            settings["endpoint"] = general
+        elif first.type == "otlp_grpc":
+            settings["endpoint"] = without_scheme(_DEFAULT_GRPC)
+        return Defaults({first.type: settings | first.settings}, dict.fromkeys(SIGNALS, first.type))
+
+    def fill(self, exporter_type: str, written: Document) -> Document:
+        """A declared OTLP exporter, with what the variables add where the file names no endpoint."""
+        if any(written.get(key) for key in ("endpoint", *(f"{signal}_endpoint" for signal in SIGNALS))):
+            return written
+        protocol = self._set.get(f"{_OTLP}PROTOCOL")
+        if protocol is not None and _EXPORTER_OF_PROTOCOL.get(protocol) != exporter_type:
+            return written
+        self._used.add(f"{_OTLP}PROTOCOL")
+        added: Document = {}
+        variables = {"endpoint": f"{_OTLP}ENDPOINT"}
+        variables |= {f"{signal}_endpoint": f"{_OTLP}{signal.upper()}_ENDPOINT" for signal in SIGNALS}
+        for key, variable in variables.items():
+            if endpoint := self._endpoint(exporter_type, variable):
+                added[key] = endpoint
+        if written.get("headers") is None and f"{_OTLP}HEADERS" in self._set:
+            added["headers"] = self._pairs(f"{_OTLP}HEADERS", self._set[f"{_OTLP}HEADERS"])
+            self._used.add(f"{_OTLP}HEADERS")
+        if exporter_type == "otlp_grpc" and written.get("tls") is None:
+            reached = [signal for signal in SIGNALS if added.keys() & {"endpoint", f"{signal}_endpoint"}]
+            insecure = {self._insecure(signal) for signal in reached}
+            if len(insecure) > 1:
+                self._problems.error(f"{_OTLP}ENDPOINT", "http:// and https:// are mixed for one exporter otlp_grpc")
+            elif insecure:
+                added["tls"] = {"insecure": insecure.pop()}
+        return written | added
+
+    def warn_of_unused(self) -> None:
+        """Names the exporter variables that had no say."""
+        unused = sorted(
+            name
+            for name in self._set
+            if name not in self._used
+            and (name.startswith(_OTLP) or name in ("OTEL_SDK_DISABLED", "OTEL_METRIC_EXPORT_INTERVAL"))
+        )
+        if unused:
+            self._problems.warn(", ".join(unused), "not used, the configuration says otherwise")
+
+    def _one_each(self, found: dict[str, _Exporter]) -> Defaults:
+        exporters: Document = {}
+        of_signal = {}
+        for signal, one in found.items():
+            default = without_scheme(_DEFAULT_GRPC) if one.type == "otlp_grpc" else None
+            general = self._endpoint(one.type, f"{_OTLP}ENDPOINT") or default
+            endpoint = {f"{signal}_endpoint": one.own_endpoint} if one.own_endpoint else {"endpoint": general}
+            of_signal[signal] = f"{one.type}/{signal}"
+            exporters[of_signal[signal]] = endpoint | one.settings
+        return Defaults(exporters, of_signal)
+
+    def _exporter(self, signal: str) -> _Exporter:
+        protocol_variable, protocol = self._find("PROTOCOL", signal) or ("", "http/protobuf")
+        exporter_type = _EXPORTER_OF_PROTOCOL.get(protocol)
+        if exporter_type is None:
+            allowed = ", ".join(_EXPORTER_OF_PROTOCOL)
+            self._problems.error(protocol_variable, f"{protocol!r} is not supported", f"allowed: {allowed}")
+            exporter_type = "otlp_http"
+        settings: Document = {}
+        if headers := self._find("HEADERS", signal):
+            settings["headers"] = self._pairs(*headers)
+        if compression := self._find("COMPRESSION", signal):
+            settings["compression"] = compression[1]
+            if compression[1] not in ("gzip", "none"):
+                self._problems.error(compression[0], f"{compression[1]!r} is not supported", "allowed: gzip, none")
+                settings["compression"] = "gzip"
+        if timeout := self._find("TIMEOUT", signal):
+            settings["timeout"] = self._milliseconds(timeout[0])
+        tls: Document = {key: found[1] for name, key in _TLS_FILES.items() if (found := self._find(name, signal))}
+        if exporter_type == "otlp_grpc":
+            tls["insecure"] = self._insecure(signal)
+        if tls:
+            settings["tls"] = tls
+        own = self._endpoint(exporter_type, f"{_OTLP}{signal.upper()}_ENDPOINT")
+        return _Exporter(exporter_type, own, settings)
+
+    def _find(self, name: str, signal: str) -> tuple[str, str] | None:
+        """The variable of this signal, else the general one, with its text."""
+        for variable in (f"{_OTLP}{signal.upper()}_{name}", f"{_OTLP}{name}"):
+            if variable in self._set:
+                return variable, self._set[variable]
+        return None
+
+    def _endpoint(self, exporter_type: str, variable: str) -> str | None:
+        text = self._set.get(variable)
+        if text is None:
+            return None
+        self._used.add(variable)
+        problem = grpc_problem(text) if exporter_type == "otlp_grpc" else url_problem(text)
+        if problem:
+            self._problems.error(variable, f"{problem}; got {display(text)!r}")
+            return None
+        return without_scheme(text) if exporter_type == "otlp_grpc" else text
+
+    def _insecure(self, signal: str) -> bool:
+        """Whether gRPC goes without TLS: a scheme says so itself, else OTEL_EXPORTER_OTLP_INSECURE does."""
+        endpoint = (self._find("ENDPOINT", signal) or ("", _DEFAULT_GRPC))[1]
+        if "://" in endpoint:
+            return endpoint.startswith("http://")
+        variable, text = self._find("INSECURE", signal) or ("", "false")
+        self._used.add(variable)
+        if text.lower() not in ("true", "false"):
+            self._problems.error(variable, f"expected true or false, got {text!r}")
+        return text.lower() == "true"
+
+    def _check_temporality(self) -> None:
+        variable = f"{_OTLP}METRICS_TEMPORALITY_PREFERENCE"
+        preference = self._set.get(variable, "cumulative").lower()
+        if preference in ("delta", "lowmemory"):
+            self._problems.error(variable, f"{preference} is not in this version", "allowed: cumulative")
+        elif preference != "cumulative":
+            self._problems.error(variable, f"{preference!r} is not known", "allowed: cumulative")
+
+    def _milliseconds(self, variable: str) -> str | None:
+        text = self._set.get(variable)
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            self._problems.error(variable, f"expected milliseconds, a whole number above 0, got {text!r}")
+            return None
+        return f"{text}ms"
+
+    def _pairs(self, variable: str, text: str) -> dict[str, str]:
+        """`key=value,key2=value2`, values quoted or percent-encoded or neither."""
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+            text = text[1:-1]
+        if text.count('"') % 2:
+            self._problems.error(variable, "a quotation mark is not closed", 'write %22 for a " within a value')
+            return {}
+        pairs: dict[str, str] = {}
+        for number, item in enumerate(_COMMA.split(text), start=1):
+            if not item.strip():
+                continue
+            key, equals, value = item.partition("=")
+            if not equals or not key.strip():
+                self._problems.error(variable, f"item {number} is not key=value", "separate the items with commas")
+                continue
+            value = value.strip()
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            pairs[unquote(key.strip())] = unquote(value)
+        return pairs

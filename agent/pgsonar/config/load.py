@@ -1,0 +1,94 @@
+"""The whole configuration: files, settings and environment -> one checked `Config`.
+
+The rule: whatever is wrong is found before anything starts, all of it at once, each error naming its key. What lies
+below what, from the bottom: the defaults of the schema, the OTEL_* variables, the files in their order, `--set`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pgsonar.config.checks import check_components, check_telemetry
+from pgsonar.config.components import TYPES, Components, read_components
+from pgsonar.config.convert import mapping, to_section
+from pgsonar.config.environment import SIGNALS, Environment
+from pgsonar.config.problems import Problems
+from pgsonar.config.reading import Document, merge, read_all
+from pgsonar.config.schema import Config, LeaksProcessor, Pipelines, Section, Service, SocketsReceiver
+from pgsonar.config.substitution import substitute
+from pgsonar.config.wiring import health_check, wire
+from pgsonar.errors import ConfigError
+
+
+def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, str]) -> Config:
+    """Reads `--config` files and `--set` settings. Raises ConfigError with everything that is wrong."""
+    problems = Problems()
+    document = _document(paths, settings, environ, problems)
+    environment = Environment(environ, problems)
+    service, extensions_written = _service(document.get("service"), environment, problems, has_file=bool(paths))
+    components = read_components(document, environment, problems)
+    pipelines = wire(service.pipelines, components, problems)
+    # Without a file there is nobody who could have asked for the health check, and probes expect one: it is on.
+    health = health_check(
+        service.extensions if extensions_written else None, components, problems, on_by_default=not paths
+    )
+    environment.warn_of_unused()
+    check_components(components, problems)
+    check_telemetry(service.telemetry, problems)
+    problems.stop_if_any()
+    return Config(
+        sockets=_sockets(components),
+        leaks=_leaks(components, pipelines),
+        exporters=_used_exporters(components, pipelines),
+        pipelines=pipelines,
+        health_check=health,
+        telemetry=service.telemetry,
+        warnings=problems.warnings,
+    )
+
+
+def _document(
+    paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, str], problems: Problems
+) -> Document:
+    try:
+        document: Document = substitute(read_all(paths, settings), environ, problems)
+    except RecursionError:  # an anchor whose value holds its own alias
+        raise ConfigError("the configuration contains itself", "look for a YAML alias (*name) in its anchor") from None
+    allowed = (*TYPES, "service")
+    for name in document:
+        if name not in allowed:
+            problems.unknown(name, name, "unknown key", allowed)
+    return document
+
+
+def _service(written: Any, environment: Environment, problems: Problems, *, has_file: bool) -> tuple[Service, bool]:
+    """The service section over what the environment says of it, and whether `extensions` is written."""
+    settings = mapping(written, "service", problems) or {}
+    interval = None if has_file else environment.metric_interval()
+    below: Document = {"telemetry": {"metrics": {"interval": interval}, "resource": environment.resource()}}
+    service = to_section(Service, merge(below, settings), "service", problems)
+    return service or Service(), settings.get("extensions") is not None
+
+
+def _sockets(components: Components) -> SocketsReceiver:
+    section = components.get("receivers", components.of_type("receivers", "sockets") or "")
+    return section if isinstance(section, SocketsReceiver) else SocketsReceiver()
+
+
+def _leaks(components: Components, pipelines: Pipelines) -> LeaksProcessor | None:
+    for signal in SIGNALS:
+        for processor in getattr(getattr(pipelines, signal), "processors", []):
+            section = components.get("processors", processor)
+            if isinstance(section, LeaksProcessor):
+                return section
+    return None
+
+
+def _used_exporters(components: Components, pipelines: Pipelines) -> dict[str, Section]:
+    used = {one for signal in SIGNALS for one in getattr(getattr(pipelines, signal), "exporters", [])}
+    return {
+        exporter: section
+        for exporter, section in components.sections["exporters"].items()
+        if exporter in used and section is not None
+    }

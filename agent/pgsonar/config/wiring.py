@@ -1,0 +1,112 @@
+"""Which components each signal goes through, and which extensions are on.
+
+The rule: `service.pipelines` decides; without it every signal goes through everything declared. Whatever is declared
+and not used is warned about, so that a forgotten line does not pass for a working one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from pgsonar.config import unbuilt
+from pgsonar.config.components import TYPES, Components, real_id, type_of
+from pgsonar.config.environment import SIGNALS
+from pgsonar.config.problems import Problems, allowed_hint
+from pgsonar.config.schema import HealthCheck, Pipeline, Pipelines
+
+_KINDS = ("receivers", "processors", "exporters")
+
+
+def wire(written: Pipelines, components: Components, problems: Problems) -> Pipelines:
+    """The pipelines with every id checked."""
+    given = {signal: pipeline for signal in SIGNALS if (pipeline := getattr(written, signal)) is not None}
+    if given:
+        wired = {signal: _check(signal, pipeline, components, problems) for signal, pipeline in given.items()}
+    else:
+        wired = _everything(components)
+    for kind in _KINDS:
+        used = {one for pipeline in wired.values() for one in getattr(pipeline, kind)}
+        _warn_of_unused(kind, used, "service.pipelines", components, problems)
+    return Pipelines(**wired)
+
+
+def health_check(
+    extensions: list[str] | None, components: Components, problems: Problems, *, on_by_default: bool
+) -> HealthCheck | None:
+    """The health check if it is on. `extensions` is None where `service.extensions` is not written."""
+    if extensions is None and on_by_default:
+        found = components.of_type("extensions", "health_check")
+        section = components.get("extensions", found) if found else HealthCheck()
+        return section if isinstance(section, HealthCheck) else None
+    health = None
+    for index, extension in enumerate(extensions or []):
+        key = f"service.extensions[{index}]"
+        extension_type = type_of(extension)
+        if extension_type not in TYPES["extensions"]:
+            problems.unknown(key, extension_type, f"unknown extension {extension}", TYPES["extensions"])
+        elif extension in components.sections["extensions"]:
+            section = components.get("extensions", extension)
+            health = section if isinstance(section, HealthCheck) else health
+        elif not unbuilt.refuse_component("extensions", extension_type, key, problems):
+            health = HealthCheck()
+    _warn_of_unused("extensions", extensions or [], "service.extensions", components, problems)
+    return health
+
+
+def _everything(components: Components) -> dict[str, Pipeline]:
+    receivers, processors = list(components.sections["receivers"]), list(components.sections["processors"])
+    exporters = list(components.sections["exporters"])
+    if not exporters:
+        return {}
+    one_of = components.exporter_of_signal
+    return {
+        signal: Pipeline(
+            receivers=receivers,
+            processors=processors,
+            exporters=[one_of[signal]] if one_of else exporters,
+        )
+        for signal in SIGNALS
+    }
+
+
+def _check(signal: str, pipeline: Pipeline, components: Components, problems: Problems) -> Pipeline:
+    key = f"service.pipelines.{signal}"
+    checked = {kind: _known(kind, getattr(pipeline, kind), f"{key}.{kind}", components, problems) for kind in _KINDS}
+    for kind in ("receivers", "exporters"):
+        if not getattr(pipeline, kind):
+            problems.error(
+                f"{key}.{kind}", f"needs at least one {kind.removesuffix('s')}", _declared_hint(kind, components)
+            )
+    if signal != "metrics" and all(type_of(one) != "leaks" for one in pipeline.processors):
+        problems.error(
+            f"{key}.processors",
+            f"{signal} need the processor leaks, which makes them",
+            f"write service.pipelines.{signal}.processors: [leaks]",
+        )
+    return msgspec.structs.replace(pipeline, **checked)
+
+
+def _known(kind: str, ids: list[str], key: str, components: Components, problems: Problems) -> list[str]:
+    known: list[str] = []
+    for written_id in ids:
+        component_id = real_id(kind, written_id)
+        component_type = type_of(component_id)
+        if component_id in known:
+            problems.error(key, f"{written_id} is named twice")
+        elif component_id in components.sections[kind]:
+            known.append(component_id)
+        elif not unbuilt.refuse_component(kind, component_type, f"{key}: {written_id}", problems):
+            problems.error(key, f"{written_id} is not declared", allowed_hint(component_id, components.sections[kind]))
+    return known
+
+
+def _declared_hint(kind: str, components: Components) -> str:
+    return allowed_hint("", components.sections[kind])
+
+
+def _warn_of_unused(kind: str, used: Iterable[str], where: str, components: Components, problems: Problems) -> None:
+    for component_id in components.sections[kind]:
+        if component_id not in used and component_id not in components.undeclared:
+            problems.warn(f"{kind}.{component_id}", f"declared, but not used in {where}")

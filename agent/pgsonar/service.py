@@ -1,0 +1,203 @@
+"""The daemon's life: it starts the parts, calls the ticks, answers for its health, and stops within seconds.
+
+The rule: a tick that fails is logged, counted and tried again; nothing but a signal ends the service.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pgsonar import __version__, clock
+from pgsonar.clock import Due
+from pgsonar.config.schema import Config
+from pgsonar.errors import PgsonarError
+from pgsonar.exporters import Exporter, build
+from pgsonar.health import Health, HealthEndpoint
+from pgsonar.pipeline import Outlet, Pipeline, Sources
+from pgsonar.signals.metrics import Identity
+from pgsonar.sources.backends import BackendReader
+from pgsonar.sources.netstat import listen_overflows
+from pgsonar.sources.owners import OwnerReader
+from pgsonar.sources.processes import Processes
+from pgsonar.sources.servers import ServerFinder
+from pgsonar.sources.sockets import Sampler, read_table
+
+log = logging.getLogger("pgsonar")
+
+DISCOVER = 2.0  # seconds between looks for servers; every second while there is none
+TITLES = 0.25
+LOOK = 0.5
+DRAIN = 0.1
+STOP_WITHIN = 4.0  # seconds for the exporters to flush; SIGTERM promises five in all
+EXPORTER_FAILING = 300.0  # seconds after which a failing exporter makes the agent unhealthy
+
+
+def host_id() -> str | None:
+    """The machine id (man 5 machine-id), which outlives the host name."""
+    try:
+        return Path("/etc/machine-id").read_text(encoding="ascii").strip() or None
+    except OSError:
+        return None
+
+
+def open_sources(config: Config) -> Sources:
+    """The outside world as configured. The caller closes the sampler."""
+    processes = Processes()
+    finder = ServerFinder(
+        processes,
+        read_table=read_table,
+        targets=config.sockets.targets,
+        hostname=socket.gethostname(),
+        host_id=host_id(),
+    )
+    return Sources(
+        sampler=Sampler(config.sockets.interval),
+        finder=finder,
+        backends=BackendReader(processes),
+        owners=OwnerReader(),
+        listen_overflows=listen_overflows,
+    )
+
+
+class Service:
+    """Runs until `stop` is set."""
+
+    def __init__(self, config: Config) -> None:
+        self.stop = threading.Event()
+        self._config = config
+        self._exporters: dict[str, Exporter] = {name: build(name, part) for name, part in config.exporters.items()}
+        self._sources = open_sources(config)
+        identity = Identity(
+            host=socket.gethostname(),
+            host_id=host_id(),
+            version=__version__,
+            extra=config.telemetry.resource,
+        )
+        self._pipeline = Pipeline(self._sources, config.leaks, self._outlets(), identity, clock.now())
+        self._health: HealthEndpoint | None = None
+        self._waiting_said = False
+        self._failed_stages: set[str] = set()
+
+    def _outlets(self) -> dict[str, list[Outlet]]:
+        outlets: dict[str, list[Outlet]] = {}
+        for signal in ("metrics", "logs", "traces"):
+            pipeline = getattr(self._config.pipelines, signal)
+            outlets[signal] = [self._exporters[name] for name in pipeline.exporters] if pipeline else []
+        return outlets
+
+    def run(self) -> None:
+        """Starts everything, works until `stop` is set, then flushes."""
+        for warning in self._config.warnings:
+            log.warning("%s", warning)
+        self._open_health()
+        self._sources.sampler.start()
+        try:
+            self._work()
+        finally:
+            self._close()
+
+    def _work(self) -> None:
+        pipeline = self._pipeline
+        start = clock.now().at
+        discover, titles, look = Due(DISCOVER), Due(TITLES), Due(LOOK, start + round(LOOK * 1e9))
+        metrics = Due(self._config.telemetry.metrics.interval, start + 1_000_000_000)
+        drain = min(DRAIN, max(self._config.sockets.interval, 0.02))
+        while not self.stop.wait(drain):
+            at = clock.now().at
+            if discover(at):
+                self._guard("discovery", lambda: pipeline.discover(clock.now()))
+                self._say_waiting()
+                if not pipeline.servers:
+                    discover.next = at + 1_000_000_000
+            self._guard("changes", pipeline.fast_tick)
+            if titles(at):
+                self._guard("titles", lambda: pipeline.title_tick(clock.now().at))
+            if look(at):
+                self._guard("detection", lambda: pipeline.slow_tick(clock.now()))
+            if metrics(at):
+                self._guard("metrics", lambda: pipeline.export_tick(clock.now()))
+
+    def _guard(self, stage: str, tick: Callable[[], object]) -> None:
+        """One stage that fails does not take the others with it."""
+        try:
+            tick()
+        except Exception:
+            self._pipeline.failures[stage] += 1
+            if stage not in self._failed_stages:
+                self._failed_stages.add(stage)
+                log.exception("%s failed and is tried again; further failures are counted in the health answer", stage)
+        else:
+            self._failed_stages.discard(stage)
+
+    def _say_waiting(self) -> None:
+        if not self._pipeline.servers and not self._waiting_said:
+            self._waiting_said = True
+            log.info("no PostgreSQL server runs here yet: waiting for one")
+        elif self._pipeline.servers:
+            self._waiting_said = False
+
+    def _open_health(self) -> None:
+        if self._config.health_check is None:
+            return
+        endpoint = self._config.health_check.endpoint
+        try:
+            self._health = HealthEndpoint(endpoint, self.health)
+        except OSError as error:
+            log.warning("no health endpoint at %s: %s (set extensions.health_check.endpoint)", endpoint, error.strerror)
+            return
+        self._health.start()
+
+    def health(self) -> Health:
+        """Well while scanning goes on and no exporter has failed for long."""
+        pipeline, now = self._pipeline, clock.now().at
+        failing = pipeline.blind(now)
+        reasons = list(failing)
+        for name, exporter in self._exporters.items():
+            since = exporter.stats.failing_since
+            if since is None:
+                continue
+            seconds = time.monotonic() - since
+            text = f"exporter {name} has failed for {seconds:.0f} s: {exporter.stats.last_error}"
+            reasons.append(text)
+            if seconds > EXPORTER_FAILING:
+                failing.append(text)
+        if not pipeline.servers:
+            reasons.append("waiting for a first PostgreSQL server")
+        reasons += pipeline.degraded()
+        reasons += [f"{stage} failed {count} times" for stage, count in pipeline.failures.items()]
+        servers = [
+            {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
+        ]
+        return Health(not failing, reasons, {"version": __version__, "servers": servers})
+
+    def _close(self) -> None:
+        """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""
+        log.info("stopping")
+        self._sources.sampler.stop()
+        self._guard("stop", lambda: self._pipeline.stop(clock.now()))
+        threads = [
+            threading.Thread(target=self._close_exporter, args=(name, exporter), daemon=True)
+            for name, exporter in self._exporters.items()
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + STOP_WITHIN + 0.5
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self._health is not None:
+            self._health.close()
+        self._sources.sampler.close()
+
+    def _close_exporter(self, name: str, exporter: Exporter) -> None:
+        try:
+            unsent = exporter.close(STOP_WITHIN)
+        except PgsonarError as error:
+            log.warning("exporter %s did not close: %s", name, error)
+            return
+        if unsent:
+            log.warning("exporter %s: %d items could not be sent before the end", name, unsent)

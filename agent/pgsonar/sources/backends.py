@@ -1,0 +1,104 @@
+"""The children of a postmaster: who they are and what they do, read several times a second.
+
+The rule: a descriptor kept on /proc/PID/cmdline belongs to that process and no later one, so a pid that returns is
+never mistaken; where descriptors run out the files are opened anew each time. Context switches are read only where a
+title alone would not be believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+from pgsonar.model import Activity, BackendKind, BackendSighting, Server, Title
+from pgsonar.sources.processes import Processes, voluntary_switches
+from pgsonar.sources.titles import parse_title
+
+_TITLE_BYTES = 4096  # a title is as long as the postmaster's arguments and environment were
+_STATUS_BYTES = 4096
+_DOUBTED = frozenset(
+    {Activity.IN_TRANSACTION, Activity.ABORTED, Activity.AUTHENTICATION, Activity.STARTUP, Activity.INITIALIZING}
+)
+
+
+@dataclass(slots=True)
+class _Child:
+    started: int
+    cmdline: int | None = None  # descriptors
+    status: int | None = None
+    raw: bytes = b""
+    title: Title | None = None
+
+    def close(self) -> None:
+        for descriptor in (self.cmdline, self.status):
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+class BackendReader:
+    """Reads the children of any number of postmasters."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._children: dict[tuple[str, int], dict[int, _Child]] = {}  # by server id and postmaster, then by pid
+        self._cmdlines: dict[tuple[str, int], bytes] = {}
+
+    def read(self, server: Server, *, at: int) -> list[BackendSighting]:
+        """One look at all children that are alive; `at` is the instant it is stamped with."""
+        key = server.id, server.pid
+        known = self._children.setdefault(key, {})
+        if key not in self._cmdlines:
+            self._cmdlines[key] = self._processes.cmdline(server.pid)
+        present: dict[int, _Child] = {}
+        sightings = []
+        for pid in self._processes.children(server.pid):
+            child = known.pop(pid, None) or self._meet(pid)
+            sighting = self._look(pid, child, server, at) if child is not None else None
+            if child is not None and sighting is not None:
+                present[pid] = child
+                sightings.append(sighting)
+            elif child is not None:
+                child.close()
+        for gone in known.values():
+            gone.close()
+        self._children[key] = present
+        return sightings
+
+    def forget(self, server: Server) -> None:
+        """Lets go of a server that is not watched any more."""
+        for child in self._children.pop((server.id, server.pid), {}).values():
+            child.close()
+        self._cmdlines.pop((server.id, server.pid), None)
+
+    def _meet(self, pid: int) -> _Child | None:
+        stat = self._processes.stat(pid)
+        if stat is None or stat.state in "ZX":
+            return None
+        child = _Child(stat.started)
+        with contextlib.suppress(OSError):  # out of descriptors: read by name each time
+            child.cmdline = os.open(f"{self._processes.root}/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+        return child
+
+    def _look(self, pid: int, child: _Child, server: Server, at: int) -> BackendSighting | None:
+        raw = self._text(pid, child.cmdline, "cmdline", _TITLE_BYTES)
+        if not raw:  # ended: its memory is gone, its entry may stand for a moment
+            return None
+        if child.title is None or raw != child.raw:
+            child.raw = raw
+            child.title = parse_title(raw, server.cluster_name, self._cmdlines[server.id, server.pid])
+        switches = None
+        if child.title.kind is BackendKind.CLIENT and child.title.activity in _DOUBTED:
+            if child.status is None and child.cmdline is not None:
+                with contextlib.suppress(OSError):
+                    child.status = os.open(f"{self._processes.root}/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+            switches = voluntary_switches(self._text(pid, child.status, "status", _STATUS_BYTES))
+        return BackendSighting(pid, child.started, child.title, switches, at)
+
+    def _text(self, pid: int, descriptor: int | None, name: str, size: int) -> bytes:
+        if descriptor is None:
+            return self._processes.read(pid, name) or b""
+        try:
+            return os.pread(descriptor, size, 0)
+        except OSError:  # ESRCH: the process has gone
+            return b""

@@ -1,0 +1,294 @@
+"""Finds the PostgreSQL servers that run on this host, without a login.
+
+The rule: a server is a postmaster, told by its processes; what may not be read is named in `missing` with the privilege
+that would help, and what is concluded rather than read is marked as a guess. Names of processes are read at every look,
+because a pid changes its name when it executes another program; the rest is read once per postmaster.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pgsonar.config.schema import Target
+from pgsonar.model import Endpoint, Server, Socket, TcpState
+from pgsonar.sources.control_file import ControlFile, read_control_file
+from pgsonar.sources.limits import running_limits
+from pgsonar.sources.processes import Processes
+from pgsonar.sources.settings import Files, command_line, whole_number
+from pgsonar.sources.titles import learn_cluster_name, parse_title
+
+_NAMES = ("postgres", "postmaster")
+_NO_SERVER = (b"--single", b"--boot", b"--check", b"--describe-config", b"--version", b"-V", b"--help", b"-C")
+_PATH_VERSION = re.compile(r"/(?:postgresql|pgsql|postgres)[/-]?(\d{2}|9\.\d)/")
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
+_GUESSED = 5432
+DESCRIBE_EVERY = 10.0  # seconds
+
+ReadTable = Callable[[str], Sequence[Socket]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Postmaster:
+    pid: int
+    started: int
+    cmdline: bytes
+
+
+class ServerFinder:
+    """Finds servers, and joins them with the targets of the configuration."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        *,
+        read_table: ReadTable,
+        targets: Literal["auto"] | Sequence[Target],
+        hostname: str,
+        host_id: str | None,
+    ) -> None:
+        self._processes = processes
+        self._read_table = read_table
+        self._targets = targets
+        self._hostname = hostname
+        self._host_id = host_id
+        self._known: dict[tuple[int, int], tuple[Server, float]] = {}
+        self._matched: set[int] = set()
+        self._own_numbers: dict[str, int] = {}
+
+    def find(self) -> list[Server]:
+        """The servers that run now; with targets listed, only those that agree with one."""
+        known: dict[tuple[int, int], tuple[Server, float]] = {}
+        self._matched = set()
+        found = []
+        for postmaster in self._postmasters():
+            key = postmaster.pid, postmaster.started
+            server, described = self._known.get(key, (None, 0.0))
+            # A young server may not have opened its port yet, and an old one may be promoted.
+            if server is None or server.port is None or time.monotonic() - described >= DESCRIBE_EVERY:
+                server, described = self._describe(postmaster), time.monotonic()
+            known[key] = server, described
+            joined = self._join(server)
+            if joined is not None:
+                found.append(joined)
+        self._known = known
+        return found
+
+    def unmatched(self) -> list[Target]:
+        """Targets that no running server agreed with at the last look."""
+        if self._targets == "auto":
+            return []
+        return [target for index, target in enumerate(self._targets) if index not in self._matched]
+
+    # --- which processes are postmasters -------------------------------------------------------------------------
+
+    def _postmasters(self) -> Iterable[_Postmaster]:
+        processes = self._processes
+        family = {pid for pid in processes.pids() if processes.comm(pid) in _NAMES}
+        for pid in sorted(family):
+            stat = processes.stat(pid)
+            if stat is None or stat.parent in family or stat.state in "ZX":
+                continue
+            cmdline = processes.cmdline(pid)
+            if (
+                cmdline
+                and not cmdline.startswith(b"postgres: ")
+                and not set(cmdline.split(b"\0")[1:]) & set(_NO_SERVER)
+            ):
+                yield _Postmaster(pid, stat.started, cmdline)
+
+    # --- what is known of one ------------------------------------------------------------------------------------
+
+    def _describe(self, postmaster: _Postmaster) -> Server:
+        processes, pid = self._processes, postmaster.pid
+        missing: list[str] = []
+        arguments = command_line(postmaster.cmdline)
+        titles = [processes.cmdline(child) for child in processes.children(pid)]
+        cluster_name = learn_cluster_name(titles)
+        directory = self._data_directory(pid, arguments)
+        files = self._files(pid, arguments, directory)
+        if files is not None and "data_directory" in files.settings and "data_directory" not in arguments:
+            directory = files.settings["data_directory"]
+        control = read_control_file(processes.path_seen_by(pid, directory)) if directory else None
+        if control is None:
+            missing.append("pg_control (running limits, role): run as the postgres user, or with CAP_DAC_READ_SEARCH")
+        uid = processes.uid(pid) or 0
+        table = self._table(pid)
+        port, guessed = self._port(postmaster, arguments, directory, files, table, titles, uid, cluster_name)
+        address = _only_address(table, port) or self._hostname
+        return Server(
+            id=self._id(control, directory, port),
+            pid=pid,
+            started=postmaster.started,
+            netns=self._namespace(pid),
+            port=port,
+            address=address,
+            port_guessed=guessed,
+            data_directory=directory,
+            version=self._version(pid, directory, postmaster.cmdline),
+            role=control.role if control is not None else None,
+            cluster_name=cluster_name,
+            uid=uid,
+            limits=running_limits(
+                control,
+                arguments,
+                files.settings if files is not None and files.read else None,
+                files_changed=files is not None and files.newest > self._started_unix(postmaster),
+                configured=None,
+            ),
+            missing=tuple(missing),
+        )
+
+    def _data_directory(self, pid: int, arguments: dict[str, str]) -> str | None:
+        written = arguments.get("data_directory") or arguments.get("pgdata")
+        if written and written.startswith("/"):
+            return written
+        # The postmaster works in its data directory (src/backend/utils/init/miscinit.c: ChangeToDataDir).
+        return self._processes.link(pid, "cwd")
+
+    def _files(self, pid: int, arguments: dict[str, str], directory: str | None) -> Files | None:
+        main = arguments.get("config_file") or (f"{directory}/postgresql.conf" if directory else None)
+        if main is None:
+            return None
+        files = Files(lambda path: self._processes.path_seen_by(pid, path))
+        files.add(main)
+        where = arguments.get("data_directory") or files.settings.get("data_directory") or directory
+        if where:
+            files.add(f"{where}/postgresql.auto.conf")
+        return files
+
+    def _started_unix(self, postmaster: _Postmaster) -> float:
+        age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - postmaster.started
+        # Files written by whoever starts the server come moments before it; a second forgives coarse clocks.
+        return time.time() - age / 1e9 + 1.0
+
+    def _port(  # noqa: PLR0917 - each is a place where the port may stand
+        self,
+        postmaster: _Postmaster,
+        arguments: dict[str, str],
+        directory: str | None,
+        files: Files | None,
+        table: Sequence[Socket],
+        titles: list[bytes],
+        uid: int,
+        cluster_name: str,
+    ) -> tuple[int | None, bool]:
+        """The port, and whether it is a guess."""
+        by_file = self._port_of_pid_file(postmaster.pid, directory)
+        if by_file is not None:
+            return by_file, False
+        written = whole_number(arguments.get("port"))
+        if written is None and files is not None:
+            written = whole_number(files.settings.get("port"))
+        if written is not None:
+            return written, False
+        listening = {row.local.port for row in table if row.state == TcpState.LISTEN and row.uid == uid}
+        peers = set()
+        for raw in titles:
+            title = parse_title(raw, cluster_name, postmaster.cmdline)
+            if title.host and title.port:
+                peers.add(Endpoint(title.host, title.port))
+        joined = {row.local.port for row in table if row.remote in peers and row.local.port in listening}
+        candidates = joined or listening
+        if len(candidates) == 1:
+            return candidates.pop(), True
+        return (_GUESSED, True) if _GUESSED in listening else (None, True)
+
+    def _port_of_pid_file(self, pid: int, directory: str | None) -> int | None:
+        """Line 4 of postmaster.pid, if its first line is this process by any of its numbers."""
+        if directory is None:
+            return None
+        try:
+            lines = (self._processes.path_seen_by(pid, directory) / "postmaster.pid").read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return None
+        if len(lines) < 4 or whole_number(lines[0].strip()) not in self._processes.pids_in_namespaces(pid):
+            return None
+        return whole_number(lines[3].strip())
+
+    def _table(self, pid: int) -> Sequence[Socket]:
+        try:
+            return self._read_table(self._processes.net_directory(pid))
+        except OSError:
+            return []
+
+    def _namespace(self, pid: int) -> int:
+        """The number of its network namespace; where that may not be read a small one of our own."""
+        inode = self._processes.network_namespace(pid)
+        if inode is not None:
+            return inode
+        # /proc/PID/net is a directory of the namespace, with an inode of its own, and may be looked at by anybody.
+        try:
+            there = os.stat(f"{self._processes.net_directory(pid)}/tcp")
+            key = f"{there.st_dev}:{there.st_ino}"
+        except OSError:
+            key = f"pid {pid}"
+        return self._own_numbers.setdefault(key, 1 + len(self._own_numbers))
+
+    def _version(self, pid: int, directory: str | None, cmdline: bytes) -> str | None:
+        if directory:
+            try:
+                return (self._processes.path_seen_by(pid, directory) / "PG_VERSION").read_text("ascii").strip()
+            except (OSError, UnicodeDecodeError):
+                pass
+        program = self._processes.link(pid, "exe") or cmdline.split(b"\0")[0].decode("utf-8", "replace")
+        found = _PATH_VERSION.search(program)
+        return found[1] if found else None
+
+    def _id(self, control: ControlFile | None, directory: str | None, port: int | None) -> str:
+        host = self._host_id or self._hostname
+        if control is not None and directory is not None:
+            return f"{control.system_identifier}@{host}:{directory}"
+        return f"{host}:{port if port is not None else directory or '?'}"
+
+    # --- targets -------------------------------------------------------------------------------------------------
+
+    def _join(self, server: Server) -> Server | None:
+        if self._targets == "auto":
+            return server
+        for index, target in enumerate(self._targets):
+            if _agrees(target, server):
+                self._matched.add(index)
+                return _as_target(target, server)
+        return None
+
+
+def _agrees(target: Target, server: Server) -> bool:
+    return (
+        (target.pid is None or target.pid == server.pid)
+        and (target.port is None or target.port == server.port)
+        and (target.data_directory is None or _same_path(target.data_directory, server.data_directory))
+    )
+
+
+def _same_path(one: str, other: str | None) -> bool:
+    return other is not None and os.path.normpath(one) == os.path.normpath(other)
+
+
+def _as_target(target: Target, server: Server) -> Server:
+    """The server by the names its target gives it; a configured limit serves where none could be read."""
+    limits = server.limits
+    if limits.max_connections is None and target.max_connections is not None:
+        limits = running_limits(None, {}, None, files_changed=False, configured=target.max_connections)
+    attributes = (("cluster", target.cluster), ("env", target.env))
+    return replace(
+        server,
+        id=target.name or server.id,
+        name=target.name,
+        address=target.address or server.address,
+        limits=limits,
+        attributes=tuple((key, value) for key, value in attributes if value),
+    )
+
+
+def _only_address(table: Sequence[Socket], port: int | None) -> str | None:
+    """The one address it listens on, where that is no wildcard and can be reached from elsewhere."""
+    addresses = {row.local.address for row in table if row.state == TcpState.LISTEN and row.local.port == port}
+    if len(addresses) == 1:
+        address = addresses.pop()
+        return None if address in _WILDCARDS else address
+    return None

@@ -1,0 +1,160 @@
+"""`pgsonar scan` as lines of text: who holds the slots of each server, at 80 columns or at 100.
+
+The rule: pure, and nothing invented. What one look without a login cannot tell is named as not seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pgsonar.ledger import holder_of, is_orphan
+from pgsonar.model import Activity, Backend, Sight, TcpState
+from pgsonar.signals.words import age, count
+
+# (letter, name), in the order in which the bar shows them.
+_LETTERS = (
+    ("T", "in transaction"),
+    ("O", "client gone"),
+    ("N", "no login yet"),
+    ("a", "active"),
+    (".", "idle"),
+    ("s", "session"),
+    ("?", "unaccounted"),
+)
+
+
+def scan_lines(sights: Iterable[Sight], time: str, missing: Iterable[str], width: int) -> list[str]:
+    """The whole screen."""
+    lines: list[str] = []
+    for sight in sights:
+        lines += [*server_lines(sight, time, width), ""]
+    if not lines:
+        lines = [f"No PostgreSQL server found.  {time}", ""]
+    for sentence in missing:
+        lines += _wrap("NOT SEEN     ", sentence, width)
+    return [line.rstrip() for line in lines]
+
+
+def server_lines(sight: Sight, time: str, width: int) -> list[str]:
+    """One server: its slots as a bar, its holders as a table, what holds no slot."""
+    server = sight.server
+    title = f"{server.label}   {server.role or ''}   PostgreSQL {server.version or '?'}   pid {server.pid}   {time}"
+    lines = [" ".join(title.split("  ")) if len(title) > width else title, *_slots(sight, width), ""]
+    lines += _holders(sight, width)
+    lines += ["", *_no_slot(sight, width)]
+    return lines
+
+
+def _slots(sight: Sight, width: int) -> list[str]:
+    limits, used = sight.server.limits, sight.ledger.used
+    if limits.max_connections is None or limits.ceiling is None:
+        head = f"SLOTS {used} used: the limit is unknown"
+    else:
+        full = used >= limits.ceiling
+        applications = f"applications {'FULL' if full else 'have'} ({min(used, limits.ceiling)} of {limits.ceiling})"
+        guess = ", limit is a guess" if limits.guessed else ""
+        head = f"SLOTS {used} of {limits.max_connections} used: {applications}, {limits.reserved or 0} reserved{guess}"
+    letters = Counter(_letter(b) for b in sight.backends if holder_of(b) is not None)
+    bar = _bar(letters, limits.max_connections, min(width, 100))
+    legend = "  ".join(f"{letter} {name} {letters[letter]}" for letter, name in _LETTERS if letters[letter])
+    return _wrap("", head, width) + [bar] + _wrap("", legend or "no slot is used", width)
+
+
+def _bar(letters: Counter[str], limit: int | None, room: int) -> str:
+    """One character a slot, scaled down when there are more slots than columns; `_` is free."""
+    used = sum(letters.values())
+    total = max(limit or used, used, 1)
+    scale = min(1.0, room / total)
+    bar = ""
+    done = 0
+    for letter, _ in _LETTERS:
+        done += letters[letter]
+        # A holder that exists is shown, however small its share.
+        end = max(round(done * scale), len(bar) + bool(letters[letter]))
+        bar += letter * (end - len(bar))
+    return (bar + "_" * (round(total * scale) - len(bar)))[: max(room, len(bar))]
+
+
+def _letter(backend: Backend) -> str:
+    holder = holder_of(backend)
+    if holder == "orphan":
+        return "O"
+    if holder in ("authenticating", "starting"):
+        return "N"
+    if holder == "unaccounted":
+        return "?"
+    activity = backend.title.activity
+    if activity is None:
+        return "s"
+    if activity in (Activity.IN_TRANSACTION, Activity.ABORTED):
+        return "T"
+    return "." if activity == Activity.IDLE else "a"
+
+
+def _holders(sight: Sight, width: int) -> list[str]:
+    """A row for each user, database and client address, the largest first."""
+    groups: dict[tuple[str, str], list[Backend]] = {}
+    for backend in sight.backends:
+        if holder_of(backend) is not None:
+            groups.setdefault(_holder(backend), []).append(backend)
+    if not groups:
+        return ["no sessions"]
+    wide = width - 52
+    name_room = max(14, wide // 2)
+    from_room = max(12, wide - name_room)
+    head = f"{'HOLDER':<{name_room}} {'FROM':<{from_room}} SLOTS IN-XACT ACTIVE  IDLE LOGIN  GONE   OLDEST"
+    lines = [head[:width]]
+    for (name, address), members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        letters = Counter(_letter(b) for b in members)
+        oldest = age((sight.at - min(b.started for b in members)) / 1e9)
+        lines.append(
+            f"{_fit(name, name_room)} {_fit(address, from_room)} {len(members):>5} {letters['T']:>7} {letters['a']:>6} "
+            f"{letters['.']:>5} {letters['N']:>5} {letters['O']:>5} {oldest:>8}"
+        )
+    return lines
+
+
+def _holder(backend: Backend) -> tuple[str, str]:
+    title = backend.title
+    name = f"{title.user}@{title.database}" if title.user and title.database else title.user or title.text or "?"
+    host = title.host or "?"
+    address = "unix socket" if host == "[local]" else host
+    return name, f"{address} (gone)" if is_orphan(backend) else address
+
+
+def _no_slot(sight: Sight, width: int) -> list[str]:
+    held = sight.ledger.no_slot
+    states = Counter(c.socket.state for c in sight.connections)
+    parts = [f"{name} {held.get(name, 0)}" for name in ("walsender", "worker", "prestartup")]
+    parts.append(f"TIME_WAIT {states[TcpState.TIME_WAIT]}")
+    waiting = sum(listener.socket.rx_queue for listener in sight.listeners)
+    parts.append(f"accept queue {waiting}")
+    lines = _wrap("NO SLOT      ", ", ".join(parts), width)
+    lines += _wrap("SEEN WITH    ", _seen_with(sight), width)
+    lines += _wrap("NOT SEEN     ", "locks held, application names, transaction ages: no login is used", width)
+    for sentence in sight.server.missing:
+        lines += _wrap("NOT SEEN     ", sentence, width)
+    return lines
+
+
+def _seen_with(sight: Sight) -> str:
+    with_inodes = any(b.inodes for b in sight.backends)
+    joined = sum(1 for b in sight.backends if b.connection is not None)
+    sources = ["process titles", "/proc/net/tcp"] + (["descriptors"] if with_inodes else [])
+    limit = [sight.server.limits.source] if sight.server.limits.max_connections is not None else []
+    return ", ".join(sources + limit) + f"; {count(joined, 'session')} joined to a socket"
+
+
+def _fit(text: str, room: int) -> str:
+    return f"{text if len(text) <= room else text[: room - 1] + '~':<{room}}"
+
+
+def _wrap(head: str, text: str, width: int) -> list[str]:
+    lines, line = [], head
+    for word in text.split(" "):
+        if len(line) + len(word) + 1 > width and line.strip():
+            lines.append(line.rstrip())
+            line = " " * len(head)
+        line += word + " "
+    return [*lines, line.rstrip()]
