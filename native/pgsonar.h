@@ -73,7 +73,8 @@ typedef struct pgs_parse_result {
 /* Parses the text of one table, of any length, ending anywhere. Pure: no allocation, no state, reads only
  * text[0 .. length). Only lines ended by '\n' are consumed. A row is kept when `port_count` is 0 or its local
  * port, or (with `remote_too`) its remote port, is among `ports`, of which the first PGS_MAX_PORTS count. Stops early,
- * before the row that would not fit, when `capacity` rows are written. `family` is 4 or 6. Never fails: what is not a row is counted. */
+ * before the row that would not fit, when `capacity` rows are written. `family` is 4 or 6. Never fails: what is not
+ * a row is counted. */
 void pgs_parse(const char *text, uint64_t length, int family, const uint16_t *ports, uint32_t port_count,
                int remote_too, pgs_row *out, uint32_t capacity, pgs_parse_result *result);
 

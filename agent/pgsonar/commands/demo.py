@@ -147,9 +147,8 @@ def _summary(stage: Stage, receiver: Receiver, seconds: float) -> None:
         f"pool_exhausted: {stage.exhausted} episode, {reached}; nothing else was reported."
         if not stage.unexpected
         else f"pool_exhausted: {stage.exhausted} episodes, {reached}.",
-        f"Received over OTLP/HTTP: {counts['metrics']} metric points, {counts['logs']} events, "
-        f"{counts['traces']} spans",
-        f"in {counts['requests']} requests. The demonstration took {seconds:.0f} s.",
+        f"Received over OTLP/HTTP: {counts['metrics']} metric points, {counts['logs']} events,",
+        f"{counts['traces']} spans in {counts['requests']} requests. The demonstration took {seconds:.0f} s.",
         "",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -13,7 +13,6 @@ from pgsonar.config.addresses import display, grpc_problem, host_port_problem, p
 from pgsonar.config.components import Components, type_of
 from pgsonar.config.environment import SIGNALS
 from pgsonar.config.problems import Problems
-from pgsonar.config.schema import Section
 from pgsonar.config.units import Duration
 
 _SHORTEST_INTERVAL = Duration(0.001)
@@ -53,7 +52,7 @@ def _check_sockets(sockets: schema.SocketsReceiver, key: str, problems: Problems
             number = getattr(target, name)
             if number is not None and number < 1:
                 problems.error(f"{place}.{name}", f"expected a number above 0, got {number}")
-        if target == schema.Target():
+        if target == schema.Target() and not problems.errors:  # what it names may be what is wrong
             problems.error(place, "names nothing", "give a port, a pid or a data_directory")
 
 
@@ -78,8 +77,14 @@ def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problem
             problems.error(f"{key}.headers", f"{name!r} cannot be the name of a header")
         elif not _HEADER_VALUE.fullmatch(text):
             problems.error(f"{key}.headers.{name}", "holds characters that a header cannot carry")
+    if exporter_type == "otlp_grpc":
+        _check_grpc(otlp, key, problems)
     _check_tls(otlp.tls, f"{key}.tls", problems)
     _at_least(otlp.timeout, f"{key}.timeout", problems)
+    _check_patience(otlp, key, problems)
+
+
+def _check_patience(otlp: schema.OtlpExporter, key: str, problems: Problems) -> None:
     retry, queue = otlp.retry_on_failure, otlp.sending_queue
     _at_least(retry.initial_interval, f"{key}.retry_on_failure.initial_interval", problems)
     if retry.max_interval < retry.initial_interval:
@@ -95,6 +100,16 @@ def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problem
         if (number := getattr(queue, name)) < 1:
             problems.error(f"{key}.sending_queue.{name}", f"expected at least 1, got {number}")
     _at_least(queue.max_age, f"{key}.sending_queue.max_age", problems)
+
+
+def _check_grpc(otlp: schema.OtlpExporter, key: str, problems: Problems) -> None:
+    for signal in SIGNALS:
+        if getattr(otlp, f"{signal}_endpoint") is not None:
+            hint = f"declare an exporter otlp_grpc/{signal}"
+            problems.error(f"{key}.{signal}_endpoint", "only otlp_http has an endpoint for each signal", hint)
+    if otlp.tls.insecure_skip_verify:
+        hint = "set tls.ca_file to the issuer of the certificate, or use otlp_http"
+        problems.error(f"{key}.tls.insecure_skip_verify", "gRPC cannot skip the check of a certificate", hint)
 
 
 def _check_tls(tls: schema.TlsClient, key: str, problems: Problems) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from pgsonar.config import schema, unbuilt
 from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import Environment
-from pgsonar.config.problems import Problems
+from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.reading import Document
 from pgsonar.config.schema import Section
 
@@ -58,9 +58,10 @@ def real_id(kind: str, component_id: str) -> str:
 
 def read_components(document: Document, environment: Environment, problems: Problems) -> Components:
     """Every component, with the default exporters where none is declared."""
+    reader = _Reader(environment, problems)
     components = Components()
     for kind in TYPES:
-        sections = components.sections[kind] = _read_kind(kind, document.get(kind), environment, problems)
+        sections = components.sections[kind] = reader.every(kind, document.get(kind))
         always = _ALWAYS.get(kind)
         if always and all(type_of(one) != always for one in sections):
             sections[always] = TYPES[kind][always]()
@@ -75,38 +76,43 @@ def read_components(document: Document, environment: Environment, problems: Prob
     return components
 
 
-def _read_kind(kind: str, written: Any, environment: Environment, problems: Problems) -> dict[str, Section | None]:
-    sections: dict[str, Section | None] = {}
-    for written_id, value in (mapping(written, kind, problems) or {}).items():
-        key = f"{kind}.{written_id}"
-        component_id = real_id(kind, written_id)
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    environment: Environment
+    problems: Problems
+
+    def every(self, kind: str, written: Any) -> dict[str, Section | None]:
+        """The components of one kind."""
+        sections: dict[str, Section | None] = {}
+        for written_id, value in (mapping(written, kind, self.problems) or {}).items():
+            key = f"{kind}.{written_id}"
+            component_id = real_id(kind, written_id)
+            component_type = type_of(component_id)
+            if component_id != written_id:
+                self.problems.warn(key, f"{type_of(written_id)} is an alias, write {component_type}")
+            if component_id in sections:
+                self.problems.error(key, f"is {component_id}, which is declared already")
+            elif component_type in _ONE_ONLY and any(type_of(other) == component_type for other in sections):
+                self.problems.error(key, f"only one {component_type} is allowed")
+            else:
+                sections[component_id] = self._one(kind, component_id, key, value)
+        return sections
+
+    def _one(self, kind: str, component_id: str, key: str, value: Any) -> Section | None:
         component_type = type_of(component_id)
-        if component_id != written_id:
-            problems.warn(key, f"{type_of(written_id)} is an alias, write {component_type}")
-        if component_id in sections:
-            problems.error(key, f"is {component_id}, which is declared already")
-        elif any(component_type in _ONE_ONLY and type_of(other) == component_type for other in sections):
-            problems.error(key, f"only one {component_type} is allowed")
-        else:
-            sections[component_id] = _read_one(kind, component_id, key, value, environment, problems)
-    return sections
-
-
-def _read_one(
-    kind: str, component_id: str, key: str, value: Any, environment: Environment, problems: Problems
-) -> Section | None:
-    component_type = type_of(component_id)
-    if component_type not in TYPES[kind]:
-        problems.unknown(key, component_type, f"unknown {kind.removesuffix('s')}", TYPES[kind])
-        return None
-    if component_id.endswith("/"):
-        problems.error(key, "the name behind the / is missing", f"write {component_type}, or {component_type}/name")
-    if unbuilt.refuse_component(kind, component_type, key, problems):
-        return None
-    settings = mapping(value, key, problems)
-    if settings is None:
-        return None
-    section = TYPES[kind][component_type]
-    if section is schema.OtlpExporter:
-        settings = environment.fill(component_type, settings)
-    return to_section(section, settings, key, problems)
+        if component_type not in TYPES[kind]:
+            what = f"unknown {kind.removesuffix('s')}"
+            self.problems.error(key, what, allowed_hint(component_type, TYPES[kind]))
+            return None
+        if component_id.endswith("/"):
+            hint = f"write {component_type}, or {component_type}/name"
+            self.problems.error(key, "the name behind the / is missing", hint)
+        if unbuilt.refuse_component(kind, component_type, key, self.problems):
+            return None
+        settings = mapping(value, key, self.problems)
+        if settings is None:
+            return None
+        section = TYPES[kind][component_type]
+        if section is schema.OtlpExporter:
+            settings = self.environment.fill(component_type, settings)
+        return to_section(section, settings, key, self.problems)

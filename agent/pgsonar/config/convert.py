@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from pgsonar.config import unbuilt
-from pgsonar.config.problems import Problems, allowed_hint, shown
+from pgsonar.config.problems import Problems, allowed_hint, near_hint, shown
 from pgsonar.config.reading import parse_yaml
 from pgsonar.config.schema import Section
 from pgsonar.config.substitution import Substituted
@@ -25,8 +25,8 @@ _UNITS = (Duration, Percent, ByteSize)
 _WORDS: dict[object, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 
-class _WrongValueError(Exception):
-    """A value could not be converted; the problem is already told."""
+class _NoValueError(Exception):
+    """The field keeps its default: what is wrong with its value is told already, or its variable is empty."""
 
 
 def to_section(section: type[AnySection], value: Any, key: str, problems: Problems) -> AnySection | None:
@@ -37,7 +37,7 @@ def to_section(section: type[AnySection], value: Any, key: str, problems: Proble
     fields = {field.name: field for field in msgspec.structs.fields(section)}
     for name in value:
         if name not in fields:
-            problems.unknown(f"{key}.{name}", name, "unknown key", fields)
+            problems.error(f"{key}.{name}", "unknown key", allowed_hint(name, fields))
     values: dict[str, Any] = {}
     complete = True
     for name, field in fields.items():
@@ -50,7 +50,7 @@ def to_section(section: type[AnySection], value: Any, key: str, problems: Proble
             continue
         try:
             values[name] = _to_type(field.type, written, inner, problems)
-        except _WrongValueError:
+        except _NoValueError:
             complete = complete and not field.required
         else:
             unbuilt.remark(section, name, values[name], inner, problems)
@@ -86,11 +86,13 @@ def _to_type(wanted: Any, value: Any, key: str, problems: Problems) -> Any:
         value = str(value) if isinstance(value, Substituted) else value
     else:
         value = _typed(value, key, problems)
+        if value is None:
+            raise _NoValueError
     for option in options:
         if isinstance(option, type) and issubclass(option, Section):
             section = to_section(option, value, key, problems)
             if section is None:
-                raise _WrongValueError
+                raise _NoValueError
             return section
         if isinstance(value, list) and get_origin(option) is list:
             (item,) = get_args(option)
@@ -109,14 +111,12 @@ def _to_scalar(wanted: Any, value: Any, key: str, problems: Problems) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=True, dec_hook=_unit)
     except msgspec.ValidationError as error:
-        words = _allowed_words(wanted)
         if any(option in _UNITS for option in _options(wanted)):
             problems.error(key, str(error).partition(" - at ")[0])
         else:
-            problems.error(
-                key, f"{_expected(wanted)}, got {shown(value, key)}", allowed_hint(value, words) if words else ""
-            )
-        raise _WrongValueError from None
+            hint = near_hint(value, _allowed_words(wanted))
+            problems.error(key, f"{_expected(wanted)}, got {shown(value, key)}", hint)
+        raise _NoValueError from None
 
 
 def _unit(wanted: type, value: object) -> object:

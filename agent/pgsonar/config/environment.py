@@ -23,6 +23,9 @@ SIGNALS = ("metrics", "logs", "traces")
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _EXPORTER_OF_PROTOCOL = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
 _TLS_FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
+_SIGNAL_PREFIXES = tuple(f"{signal.upper()}_" for signal in SIGNALS)
+_PER_SIGNAL = ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "INSECURE", *_TLS_FILES)
+_TEMPORALITY = f"{_OTLP}METRICS_TEMPORALITY_PREFERENCE"
 _DEFAULT_GRPC = "http://localhost:4317"
 _COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # not one between quotes: an even number of quotes follows
 
@@ -62,7 +65,8 @@ class Environment:
 
     def defaults(self) -> Defaults:
         """The default OTLP exporter, with everything the variables say."""
-        self._used.update(name for name in self._set if name.startswith(_OTLP) or name == "OTEL_SDK_DISABLED")
+        self._used |= {"OTEL_SDK_DISABLED", _TEMPORALITY}
+        self._used |= {f"{_OTLP}{prefix}{name}" for name in _PER_SIGNAL for prefix in ("", *_SIGNAL_PREFIXES)}
         if self._set.get("OTEL_SDK_DISABLED", "").lower() == "true":
             self._problems.warn("OTEL_SDK_DISABLED", "is true: nothing is sent anywhere")
             return Defaults({}, {})
@@ -74,8 +78,6 @@ class Environment:
         settings = {f"{signal}_endpoint": one.own_endpoint for signal, one in found.items() if one.own_endpoint}
         if general := self._endpoint(first.type, f"{_OTLP}ENDPOINT"):
             settings["endpoint"] = general
-        elif first.type == "otlp_grpc":
-            settings["endpoint"] = without_scheme(_DEFAULT_GRPC)
         return Defaults({first.type: settings | first.settings}, dict.fromkeys(SIGNALS, first.type))
 
     def fill(self, exporter_type: str, written: Document) -> Document:
@@ -88,20 +90,16 @@ class Environment:
         self._used.add(f"{_OTLP}PROTOCOL")
         added: Document = {}
         variables = {"endpoint": f"{_OTLP}ENDPOINT"}
-        variables |= {f"{signal}_endpoint": f"{_OTLP}{signal.upper()}_ENDPOINT" for signal in SIGNALS}
+        if exporter_type == "otlp_http":
+            variables |= {f"{signal}_endpoint": f"{_OTLP}{signal.upper()}_ENDPOINT" for signal in SIGNALS}
         for key, variable in variables.items():
             if endpoint := self._endpoint(exporter_type, variable):
                 added[key] = endpoint
         if written.get("headers") is None and f"{_OTLP}HEADERS" in self._set:
             added["headers"] = self._pairs(f"{_OTLP}HEADERS", self._set[f"{_OTLP}HEADERS"])
             self._used.add(f"{_OTLP}HEADERS")
-        if exporter_type == "otlp_grpc" and written.get("tls") is None:
-            reached = [signal for signal in SIGNALS if added.keys() & {"endpoint", f"{signal}_endpoint"}]
-            insecure = {self._insecure(signal) for signal in reached}
-            if len(insecure) > 1:
-                self._problems.error(f"{_OTLP}ENDPOINT", "http:// and https:// are mixed for one exporter otlp_grpc")
-            elif insecure:
-                added["tls"] = {"insecure": insecure.pop()}
+        if exporter_type == "otlp_grpc" and "endpoint" in added and written.get("tls") is None:
+            added["tls"] = {"insecure": self._insecure()}
         return written | added
 
     def warn_of_unused(self) -> None:
@@ -113,15 +111,17 @@ class Environment:
             and (name.startswith(_OTLP) or name in ("OTEL_SDK_DISABLED", "OTEL_METRIC_EXPORT_INTERVAL"))
         )
         if unused:
-            self._problems.warn(", ".join(unused), "not used, the configuration says otherwise")
+            self._problems.warn(", ".join(unused), "without effect here")
 
     def _one_each(self, found: dict[str, _Exporter]) -> Defaults:
         exporters: Document = {}
         of_signal = {}
         for signal, one in found.items():
-            default = without_scheme(_DEFAULT_GRPC) if one.type == "otlp_grpc" else None
-            general = self._endpoint(one.type, f"{_OTLP}ENDPOINT") or default
-            endpoint = {f"{signal}_endpoint": one.own_endpoint} if one.own_endpoint else {"endpoint": general}
+            endpoint: Document = {}
+            if one.own_endpoint:
+                endpoint = {f"{signal}_endpoint": one.own_endpoint}
+            elif one.type == "otlp_http":
+                endpoint = {"endpoint": self._endpoint(one.type, f"{_OTLP}ENDPOINT")}
             of_signal[signal] = f"{one.type}/{signal}"
             exporters[of_signal[signal]] = endpoint | one.settings
         return Defaults(exporters, of_signal)
@@ -149,11 +149,15 @@ class Environment:
         if tls:
             settings["tls"] = tls
         own = self._endpoint(exporter_type, f"{_OTLP}{signal.upper()}_ENDPOINT")
+        if exporter_type == "otlp_grpc":  # one channel, one endpoint
+            general = f"{_OTLP}ENDPOINT"
+            settings["endpoint"] = own or self._endpoint(exporter_type, general) or without_scheme(_DEFAULT_GRPC)
+            own = None
         return _Exporter(exporter_type, own, settings)
 
     def _find(self, name: str, signal: str) -> tuple[str, str] | None:
         """The variable of this signal, else the general one, with its text."""
-        for variable in (f"{_OTLP}{signal.upper()}_{name}", f"{_OTLP}{name}"):
+        for variable in ((f"{_OTLP}{signal.upper()}_{name}",) if signal else ()) + (f"{_OTLP}{name}",):
             if variable in self._set:
                 return variable, self._set[variable]
         return None
@@ -169,7 +173,7 @@ class Environment:
             return None
         return without_scheme(text) if exporter_type == "otlp_grpc" else text
 
-    def _insecure(self, signal: str) -> bool:
+    def _insecure(self, signal: str = "") -> bool:
         """Whether gRPC goes without TLS: a scheme says so itself, else OTEL_EXPORTER_OTLP_INSECURE does."""
         endpoint = (self._find("ENDPOINT", signal) or ("", _DEFAULT_GRPC))[1]
         if "://" in endpoint:
@@ -181,12 +185,11 @@ class Environment:
         return text.lower() == "true"
 
     def _check_temporality(self) -> None:
-        variable = f"{_OTLP}METRICS_TEMPORALITY_PREFERENCE"
-        preference = self._set.get(variable, "cumulative").lower()
+        preference = self._set.get(_TEMPORALITY, "cumulative").lower()
         if preference in ("delta", "lowmemory"):
-            self._problems.error(variable, f"{preference} is not in this version", "allowed: cumulative")
+            self._problems.error(_TEMPORALITY, f"{preference} is not in this version", "allowed: cumulative")
         elif preference != "cumulative":
-            self._problems.error(variable, f"{preference!r} is not known", "allowed: cumulative")
+            self._problems.error(_TEMPORALITY, f"{preference!r} is not known", "allowed: cumulative")
 
     def _milliseconds(self, variable: str) -> str | None:
         text = self._set.get(variable)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from pgsonar.config.checks import check_components, check_telemetry
 from pgsonar.config.components import TYPES, Components, read_components
 from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import SIGNALS, Environment
-from pgsonar.config.problems import Problems
+from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.reading import Document, merge, read_all
 from pgsonar.config.schema import Config, LeaksProcessor, Pipelines, Section, Service, SocketsReceiver
 from pgsonar.config.substitution import substitute
@@ -58,7 +60,7 @@ def _document(
     allowed = (*TYPES, "service")
     for name in document:
         if name not in allowed:
-            problems.unknown(name, name, "unknown key", allowed)
+            problems.error(name, "unknown key", allowed_hint(name, allowed))
     return document
 
 
@@ -66,9 +68,11 @@ def _service(written: Any, environment: Environment, problems: Problems, *, has_
     """The service section over what the environment says of it, and whether `extensions` is written."""
     settings = mapping(written, "service", problems) or {}
     interval = None if has_file else environment.metric_interval()
-    below: Document = {"telemetry": {"metrics": {"interval": interval}, "resource": environment.resource()}}
-    service = to_section(Service, merge(below, settings), "service", problems)
-    return service or Service(), settings.get("extensions") is not None
+    below: Document = {"telemetry": {"metrics": {"interval": interval}}}
+    service = to_section(Service, merge(below, settings), "service", problems) or Service()
+    resource = environment.resource() | service.telemetry.resource
+    telemetry = msgspec.structs.replace(service.telemetry, resource=resource)
+    return msgspec.structs.replace(service, telemetry=telemetry), settings.get("extensions") is not None
 
 
 def _sockets(components: Components) -> SocketsReceiver:

@@ -29,10 +29,6 @@ class Problems:
     def warn(self, key: str, what: str) -> None:
         self.warnings.append(f"{key}: {what}")
 
-    def unknown(self, key: str, name: object, what: str, allowed: Iterable[str]) -> None:
-        """An error about a name that is not one of those allowed."""
-        self.error(key, what, allowed_hint(name, allowed))
-
     def stop_if_any(self) -> None:
         """Raises everything gathered so far, as one error."""
         if not self.errors:
@@ -49,11 +45,15 @@ class Problems:
 def allowed_hint(name: object, allowed: Iterable[str]) -> str:
     """The near name, if there is one, and all that is allowed."""
     names = sorted(allowed)
-    if not names:
-        return ""
-    near = difflib.get_close_matches(str(name), names, n=1)
-    every = "allowed: " + ", ".join(names)
-    return f"did you mean {near[0]}? {every}" if near else every
+    near = near_hint(name, names)
+    every = "allowed: " + ", ".join(names) if names else ""
+    return f"{near} {every}" if near else every
+
+
+def near_hint(name: object, allowed: Iterable[str]) -> str:
+    """The near name, if there is one."""
+    near = difflib.get_close_matches(str(name), list(allowed), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def shown(value: object, key: str) -> str:

@@ -45,7 +45,8 @@ def health_check(
         key = f"service.extensions[{index}]"
         extension_type = type_of(extension)
         if extension_type not in TYPES["extensions"]:
-            problems.unknown(key, extension_type, f"unknown extension {extension}", TYPES["extensions"])
+            hint = allowed_hint(extension_type, TYPES["extensions"])
+            problems.error(key, f"unknown extension {extension}", hint)
         elif extension in components.sections["extensions"]:
             section = components.get("extensions", extension)
             health = section if isinstance(section, HealthCheck) else health
@@ -76,9 +77,8 @@ def _check(signal: str, pipeline: Pipeline, components: Components, problems: Pr
     checked = {kind: _known(kind, getattr(pipeline, kind), f"{key}.{kind}", components, problems) for kind in _KINDS}
     for kind in ("receivers", "exporters"):
         if not getattr(pipeline, kind):
-            problems.error(
-                f"{key}.{kind}", f"needs at least one {kind.removesuffix('s')}", _declared_hint(kind, components)
-            )
+            hint = allowed_hint("", components.sections[kind])
+            problems.error(f"{key}.{kind}", f"needs at least one {kind.removesuffix('s')}", hint)
     if signal != "metrics" and all(type_of(one) != "leaks" for one in pipeline.processors):
         problems.error(
             f"{key}.processors",
@@ -100,10 +100,6 @@ def _known(kind: str, ids: list[str], key: str, components: Components, problems
         elif not unbuilt.refuse_component(kind, component_type, f"{key}: {written_id}", problems):
             problems.error(key, f"{written_id} is not declared", allowed_hint(component_id, components.sections[kind]))
     return known
-
-
-def _declared_hint(kind: str, components: Components) -> str:
-    return allowed_hint("", components.sections[kind])
 
 
 def _warn_of_unused(kind: str, used: Iterable[str], where: str, components: Components, problems: Problems) -> None:

@@ -53,7 +53,10 @@ class Receiver:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _http_side(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, name="otlp-receiver", daemon=True)
-        self._grpc, self.grpc_port = _grpc_side(self) if grpc else (None, 0)
+        self._grpc: Any = None
+        self.grpc_port = 0
+        if grpc:
+            self._grpc, self.grpc_port = _grpc_side(self)
 
     @property
     def port(self) -> int:

@@ -30,7 +30,7 @@ def debug_lines(request: Request) -> list[str]:
 
 def _metrics(message: Message) -> list[str]:
     lines = []
-    for scope in (scope for resource in message.resource_metrics for scope in resource.scope_metrics):  # type: ignore[attr-defined]
+    for scope in (scope for resource in message.resource_metrics for scope in resource.scope_metrics):
         for metric in scope.metrics:
             for point in getattr(metric, metric.WhichOneof("data")).data_points:
                 value = getattr(point, point.WhichOneof("value"))
@@ -40,7 +40,7 @@ def _metrics(message: Message) -> list[str]:
 
 def _logs(message: Message) -> list[str]:
     lines = []
-    for scope in (scope for resource in message.resource_logs for scope in resource.scope_logs):  # type: ignore[attr-defined]
+    for scope in (scope for resource in message.resource_logs for scope in resource.scope_logs):
         for record in scope.log_records:
             time = datetime.fromtimestamp(record.time_unix_nano / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]
             lines.append(f"event {time}Z {record.severity_text} {record.event_name} {record.body.string_value}")
@@ -49,7 +49,7 @@ def _logs(message: Message) -> list[str]:
 
 def _spans(message: Message) -> list[str]:
     lines = []
-    for scope in (scope for resource in message.resource_spans for scope in resource.scope_spans):  # type: ignore[attr-defined]
+    for scope in (scope for resource in message.resource_spans for scope in resource.scope_spans):
         for span in scope.spans:
             seconds = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
             kind = next((a.value.string_value for a in span.attributes if a.key == "pgsonar.leak.kind"), "")

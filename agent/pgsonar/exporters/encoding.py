@@ -76,7 +76,7 @@ def _point(point: Point, *, gauge: bool) -> sdk_export.NumberDataPoint:
 
 
 def _event(row: EventRow, resource: Resource) -> ReadableLogRecord:
-    record = LogRecord(
+    record = LogRecord(  # type: ignore[call-overload] - its overload for ids of our own forgets event_name
         timestamp=row.time_unix,
         observed_timestamp=row.time_unix,
         trace_id=row.trace_id,

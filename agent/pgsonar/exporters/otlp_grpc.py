@@ -24,7 +24,7 @@ from pgsonar.exporters.encoding import Request
 DEFAULT_ENDPOINT = "localhost:4317"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SERVICE = "/opentelemetry.proto.collector.{package}.v1.{name}Service/Export"
-_METHODS = {
+_METHODS: dict[str, tuple[str, Any, str]] = {
     "metrics": (
         _SERVICE.format(package="metrics", name="Metrics"),
         ExportMetricsServiceResponse,

@@ -1,0 +1,7 @@
+"""`python -m pgsonar` is `pgsonar`."""
+
+import sys
+
+from pgsonar.commands import main
+
+sys.exit(main())

@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config` and `--set`; they arrive as the lists `arguments.config` and `arguments.set`."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a configuration in YAML; may be repeated, later files win (default: none, the OTEL_* variables decide)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting above the files, for example receivers.sockets.interval=200ms; may be repeated",
+    )

@@ -1,0 +1,76 @@
+"""`pgsonar validate`: what it prints, and how it ends."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pgsonar.commands import main
+
+
+@pytest.fixture(autouse=True)
+def _no_otel(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+
+
+def test_without_a_file_the_defaults_are_shown(capsys):
+    assert main(["validate"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "The configuration is valid.",
+        "  metrics: sockets -> leaks",
+        "           -> otlp_http (http://localhost:4318/v1/metrics)",
+        "  logs:    sockets -> leaks",
+        "           -> otlp_http (http://localhost:4318/v1/logs)",
+        "  traces:  sockets -> leaks",
+        "           -> otlp_http (http://localhost:4318/v1/traces)",
+        "  health:  http://localhost:13133",
+    ]
+
+
+def test_pipelines_destinations_and_warnings_of_a_file_are_shown(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "exporters: {otlp_http: {endpoint: 'https://u:hunter2@x/otlp/?key=hunter2', metrics_endpoint: 'http://m/in'},"
+        " otlp_grpc: , file: {path: out}, debug: }\n"
+        "receivers: {sockets: {max_cpu: 1%}}\n"
+        "service: {pipelines: {metrics: {receivers: [sockets], exporters: [otlp_http, debug]},"
+        " logs: {receivers: [sockets], processors: [leaks], exporters: [otlp_http, otlp_grpc, file]}}}\n"
+    )
+
+    assert main(["validate", "--config", str(file), "--set", "exporters.otlp_grpc.endpoint=g:1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "The configuration is valid.",
+        "  metrics: sockets",
+        "           -> otlp_http (http://m/in)",
+        "           -> debug",
+        "  logs:    sockets -> leaks",
+        "           -> otlp_http (https://x/otlp/v1/logs)",
+        "           -> otlp_grpc (g:1)",
+        "           -> file (out)",
+        "  traces:  goes nowhere",
+        "  health:  off",
+        "warning: receivers.sockets.max_cpu: not in this version, ignored",
+    ]
+
+
+def test_a_wrong_configuration_ends_with_2(capsys):
+    assert main(["validate", "--set", "receivers.sockets.intervall=1s"]) == 2
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("pgsonar: receivers.sockets.intervall: unknown key\n  hint: did you mean interval?")
+
+
+def test_nothing_but_the_configuration_is_imported():
+    program = (
+        "import sys; from pgsonar.commands import main; main(['validate'])\n"
+        "heavy = {'pgsonar._native', 'pgsonar.pipeline', 'urllib3', 'grpc', 'psycopg', 'opentelemetry'}\n"
+        "sys.exit(', '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+    ended = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (0, "")

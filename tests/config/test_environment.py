@@ -1,0 +1,196 @@
+"""The OTEL_* variables, without and with exporters of a file."""
+
+import pytest
+
+from pgsonar.config.load import load
+from pgsonar.config.schema import OtlpExporter, TlsClient
+from pgsonar.errors import ConfigError
+
+OTLP = "OTEL_EXPORTER_OTLP_"
+
+
+def of(**variables):
+    """The configuration these variables make; names without OTEL_."""
+    return load([], [], {f"OTEL_{name}": text for name, text in variables.items()})
+
+
+def only(config):
+    (exporter,) = config.exporters.items()
+    return exporter
+
+
+def test_nothing_set_sends_all_signals_over_http():
+    config = of()
+
+    assert only(config) == ("otlp_http", OtlpExporter())
+    for pipeline in (config.pipelines.metrics, config.pipelines.logs, config.pipelines.traces):
+        assert (pipeline.receivers, pipeline.processors) == (["sockets"], ["leaks"])
+        assert pipeline.exporters == ["otlp_http"]
+    assert config.warnings == []
+
+
+def test_the_variables_of_the_http_exporter(tmp_path):
+    file = tmp_path / "pem"
+    file.write_text("")
+    config = of(
+        EXPORTER_OTLP_ENDPOINT="https://x/otlp",
+        EXPORTER_OTLP_LOGS_ENDPOINT="http://y:1/l",
+        EXPORTER_OTLP_HEADERS="api-key=a%20b",
+        EXPORTER_OTLP_COMPRESSION="none",
+        EXPORTER_OTLP_TIMEOUT="2500",
+        EXPORTER_OTLP_CERTIFICATE=str(file),
+        EXPORTER_OTLP_CLIENT_KEY=str(file),
+        EXPORTER_OTLP_CLIENT_CERTIFICATE=str(file),
+    )
+
+    assert only(config) == (
+        "otlp_http",
+        OtlpExporter(
+            endpoint="https://x/otlp",
+            logs_endpoint="http://y:1/l",
+            headers={"api-key": "a b"},
+            compression="none",
+            timeout=2.5,
+            tls=TlsClient(ca_file=str(file), key_file=str(file), cert_file=str(file)),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "insecure", "expected"),
+    [
+        (None, None, ("localhost:4317", True)),
+        ("http://x:1", None, ("x:1", True)),
+        ("https://x:1/", "true", ("x:1", False)),
+        ("x:1", None, ("x:1", False)),
+        ("[::1]:1", "true", ("[::1]:1", True)),
+    ],
+)
+def test_grpc_is_without_tls_where_scheme_or_variable_say_so(endpoint, insecure, expected):
+    given = {"EXPORTER_OTLP_ENDPOINT": endpoint, "EXPORTER_OTLP_INSECURE": insecure}
+    config = of(EXPORTER_OTLP_PROTOCOL="grpc", **{name: text for name, text in given.items() if text})
+
+    name, exporter = only(config)
+    assert name == "otlp_grpc"
+    assert (exporter.endpoint, exporter.tls.insecure) == expected
+
+
+def test_signals_that_differ_in_more_than_the_endpoint_have_an_exporter_each():
+    config = of(
+        EXPORTER_OTLP_ENDPOINT="http://x",
+        EXPORTER_OTLP_TRACES_HEADERS="k=v",
+        EXPORTER_OTLP_METRICS_PROTOCOL="grpc",
+        EXPORTER_OTLP_METRICS_ENDPOINT="https://m:1",
+    )
+
+    assert config.exporters == {
+        "otlp_grpc/metrics": OtlpExporter(endpoint="m:1"),
+        "otlp_http/logs": OtlpExporter(endpoint="http://x"),
+        "otlp_http/traces": OtlpExporter(endpoint="http://x", headers={"k": "v"}),
+    }
+    assert config.pipelines.metrics.exporters == ["otlp_grpc/metrics"]
+    assert config.pipelines.logs.exporters == ["otlp_http/logs"]
+    assert config.pipelines.traces.exporters == ["otlp_http/traces"]
+    assert config.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("a=1,b=2", {"a": "1", "b": "2"}),
+        (" a = 1 , ,b=", {"a": "1", "b": ""}),
+        ('"a=1,b=2"', {"a": "1", "b": "2"}),
+        ('a="x,y",b=z', {"a": "x,y", "b": "z"}),
+        ("authorization=Basic%20YTpi==", {"authorization": "Basic YTpi=="}),
+    ],
+)
+def test_header_values_are_quoted_or_percent_encoded(text, pairs):
+    assert only(of(EXPORTER_OTLP_HEADERS=text))[1].headers == pairs
+
+
+WRONG = {
+    "EXPORTER_OTLP_PROTOCOL": ("http/json", "http/protobuf, grpc"),
+    "EXPORTER_OTLP_LOGS_PROTOCOL": ("udp", "http/protobuf, grpc"),
+    "EXPORTER_OTLP_ENDPOINT": ("localhost:4318", "http://"),
+    "EXPORTER_OTLP_TRACES_ENDPOINT": ("localhost", "http://"),
+    "EXPORTER_OTLP_HEADERS": ("hunter2", "key=value"),
+    "EXPORTER_OTLP_METRICS_HEADERS": ('a="hunter2', "not closed"),
+    "EXPORTER_OTLP_COMPRESSION": ("zstd", "gzip, none"),
+    "EXPORTER_OTLP_TIMEOUT": ("10s", "milliseconds"),
+    "METRIC_EXPORT_INTERVAL": ("0", "milliseconds"),
+    "RESOURCE_ATTRIBUTES": ("a=b,c", "item 2"),
+    "EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("Delta", "not in this version"),
+}
+
+
+@pytest.mark.parametrize(("name", "wrong"), WRONG.items())
+def test_a_wrong_variable_is_named_once_and_secrets_are_not(name, wrong):
+    text, said = wrong
+
+    with pytest.raises(ConfigError) as caught:
+        of(**{name: text})
+
+    message = f"{caught.value}\n{caught.value.hint}"
+    assert message.startswith(f"OTEL_{name}: ")
+    assert said in message
+    assert "hunter2" not in message
+
+
+def test_resource_attributes_and_service_name_stand_below_those_of_a_file(read):
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=a,region=eu,zone=1%2C2", "OTEL_SERVICE_NAME": "b"}
+
+    assert load([], [], environ).telemetry.resource == {"service.name": "b", "region": "eu", "zone": "1,2"}
+    config = read("service: {telemetry: {resource: {region: us}}}", environ=environ)
+    assert config.telemetry.resource == {"service.name": "b", "region": "us", "zone": "1,2"}
+
+
+def test_the_metric_interval_holds_without_a_file_and_below_settings():
+    environ = {"OTEL_METRIC_EXPORT_INTERVAL": "1500"}
+
+    assert load([], [], environ).telemetry.metrics.interval == 1.5
+    assert load([], ["service.telemetry.metrics.interval=3s"], environ).telemetry.metrics.interval == 3
+
+
+def test_a_disabled_sdk_sends_nothing_and_says_so():
+    config = of(SDK_DISABLED="true")
+
+    assert config.exporters == {}
+    assert config.pipelines.metrics is config.pipelines.logs is config.pipelines.traces is None
+    assert config.warnings == ["OTEL_SDK_DISABLED: is true: nothing is sent anywhere"]
+
+
+def test_an_exporter_without_endpoint_takes_it_and_the_headers_from_the_environment(read):
+    environ = {f"{OTLP}ENDPOINT": "http://x:1", f"{OTLP}METRICS_ENDPOINT": "http://m:1", f"{OTLP}HEADERS": "k=v"}
+
+    config = read("exporters: {otlp_http: {timeout: 1s}}", environ=environ)
+
+    expected = OtlpExporter(
+        endpoint="http://x:1",
+        metrics_endpoint="http://m:1",
+        headers={"k": "v"},
+        timeout=config.exporters["otlp_http"].timeout,
+    )
+    assert config.exporters == {"otlp_http": expected}
+    assert config.warnings == []
+
+
+def test_headers_of_the_environment_never_go_to_an_endpoint_of_a_file(read):
+    environ = {f"{OTLP}ENDPOINT": "http://x:1", f"{OTLP}HEADERS": "k=v", f"{OTLP}COMPRESSION": "none"}
+
+    config = read("exporters: {otlp_http: {endpoint: 'http://y:1'}}", environ=environ)
+
+    assert config.exporters == {"otlp_http": OtlpExporter(endpoint="http://y:1")}
+    assert config.warnings == [f"{OTLP}COMPRESSION, {OTLP}ENDPOINT, {OTLP}HEADERS: without effect here"]
+
+
+def test_an_endpoint_of_another_protocol_fills_nothing(read):
+    environ = {f"{OTLP}ENDPOINT": "http://x:4317", f"{OTLP}PROTOCOL": "grpc"}
+
+    config = read("exporters: {otlp_http: , otlp_grpc: }", environ=environ)
+
+    assert config.exporters["otlp_http"] == OtlpExporter()
+    assert config.exporters["otlp_grpc"] == OtlpExporter(endpoint="x:4317", tls=TlsClient(insecure=True))
+
+
+def test_dollars_of_a_variable_are_not_looked_into():
+    assert of(EXPORTER_OTLP_HEADERS="k=${env:HOME}$$").exporters["otlp_http"].headers == {"k": "${env:HOME}$$"}

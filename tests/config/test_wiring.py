@@ -1,0 +1,79 @@
+"""What feeds what."""
+
+import pytest
+
+from pgsonar.config.schema import HealthCheck
+
+PIPELINE = "{receivers: [sockets], processors: [leaks], exporters: [debug]}"
+
+
+def pipelines(text, declared="exporters: {debug: }"):
+    return f"{declared}\nservice: {{pipelines: {{{text}}}}}"
+
+
+def test_without_pipelines_every_signal_goes_through_everything_declared(read):
+    config = read("receivers: {sockets/a: }\nexporters: {debug: , file: {path: out}}")
+
+    for pipeline in (config.pipelines.metrics, config.pipelines.logs, config.pipelines.traces):
+        assert (pipeline.receivers, pipeline.processors) == (["sockets/a"], ["leaks"])
+        assert pipeline.exporters == ["debug", "file"]
+
+
+def test_sockets_and_leaks_need_no_declaration(read):
+    config = read(pipelines(f"logs: {PIPELINE}"))
+
+    assert config.leaks is not None
+    assert config.warnings == []
+
+
+def test_leaks_that_no_pipeline_uses_are_off(read):
+    config = read(pipelines("metrics: {receivers: [sockets], exporters: [debug]}"))
+
+    assert config.leaks is None
+
+
+WRONG = {
+    "an undeclared exporter": ("metrics: {receivers: [sockets], exporters: [debg]}", ["debg is not", "mean debug?"]),
+    "an undeclared receiver": (
+        "metrics: {receivers: [socket], exporters: [debug]}",
+        ["socket is not", "mean sockets?"],
+    ),
+    "no receiver": ("metrics: {exporters: [debug]}", ["metrics.receivers: needs at least one receiver"]),
+    "no exporter": ("metrics: {receivers: [sockets]}", ["metrics.exporters: needs at least one exporter"]),
+    "an exporter twice": ("metrics: {receivers: [sockets], exporters: [debug, debug]}", ["named twice"]),
+    "logs without leaks": ("logs: {receivers: [sockets], exporters: [debug]}", ["logs.processors", "leaks"]),
+    "traces without leaks": ("traces: {receivers: [sockets], exporters: [debug]}", ["traces.processors", "leaks"]),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_pipeline_is_refused(refused, text, said):
+    message = refused(pipelines(text))
+
+    assert "errors" not in message
+    for part in said:
+        assert part in message
+
+
+def test_declared_but_unused_components_are_warned_about_and_off(read):
+    declared = "exporters: {debug: , file: {path: out}}\nextensions: {health_check: }"
+
+    config = read(pipelines(f"logs: {PIPELINE}", declared))
+
+    assert list(config.exporters) == ["debug"]
+    assert config.health_check is None
+    assert config.warnings == [
+        "exporters.file: declared, but not used in service.pipelines",
+        "extensions.health_check: declared, but not used in service.extensions",
+    ]
+
+
+def test_a_listed_extension_that_is_not_declared_has_its_defaults(read):
+    assert read("service: {extensions: [health_check]}").health_check == HealthCheck()
+
+
+def test_pipelines_of_a_file_may_name_the_default_exporter(read):
+    config = read(pipelines("metrics: {receivers: [sockets], exporters: [otlp_http]}", ""))
+
+    assert config.pipelines.metrics.exporters == ["otlp_http"]
+    assert config.warnings == []

@@ -1,0 +1,55 @@
+"""Compiles the C tests with sanitizers and runs them; the corpus is replayed through the fuzzer's entry."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+NATIVE = sorted((ROOT / "native").glob("*.c"))
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-fno-omit-frame-pointer", "-pthread"]
+MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+THREADS = ["-fsanitize=thread"]
+
+
+def find_program(*names):
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    pytest.skip(f"needs one of {', '.join(names)}")
+
+
+def build(compiler, sources, flags, program):
+    command = [compiler, *FLAGS, *flags, f"-I{ROOT / 'native'}", *map(str, sources), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot find" in done.stderr and "san" in done.stderr:
+        pytest.skip(f"{compiler} has no library for {flags[0]}")
+    assert done.returncode == 0, done.stderr
+
+
+def run(command, directory):
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("test", ["test_procnet", "test_table", "test_sampler"])
+def test_c_tests_pass_with_memory_and_undefined_behaviour_checked(test, tmp_path):
+    build(find_program("cc", "gcc", "clang"), [HERE / f"{test}.c", *NATIVE], MEMORY, tmp_path / test)
+    run([tmp_path / test], tmp_path)
+
+
+def test_the_sampler_has_no_data_race(tmp_path):
+    # Without address randomization: older ThreadSanitizers refuse the memory layout of newer kernels.
+    fixed_layout = [find_program("setarch"), "-R"]
+    build(find_program("cc", "gcc", "clang"), [HERE / "test_sampler.c", *NATIVE], THREADS, tmp_path / "sampler")
+    run([*fixed_layout, tmp_path / "sampler"], tmp_path)
+
+
+def test_the_parser_keeps_its_invariants_on_the_corpus_and_mutations_of_it(tmp_path):
+    clang = find_program("clang", "clang-14", "clang-15", "clang-16", "clang-17", "clang-18", "clang-19")
+    fuzz = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
+    build(clang, [HERE / "fuzz_procnet.c", ROOT / "native" / "procnet.c"], fuzz, tmp_path / "fuzz")
+    shutil.copytree(HERE / "corpus", tmp_path / "corpus")
+    run([tmp_path / "fuzz", "-runs=20000", "-seed=1", "-max_len=4096", tmp_path / "corpus"], tmp_path)

@@ -1,0 +1,107 @@
+"""The table of connections: what the sampler reports, followed in time."""
+
+from build import NETNS, PORT, START, tcp
+from pgsonar.connections import KEEP_CLOSED, OTHER, ConnectionTable, FoldedCounts
+from pgsonar.model import SECOND, ChangeKind, Endpoint, TcpState
+
+PEER = Endpoint("10.0.0.7", 40000)
+
+
+def change(number, at, kind, socket):
+    return (number, START + at * SECOND, NETNS, kind, 0, socket)
+
+
+def test_a_connection_keeps_when_it_was_first_seen_and_since_when_it_is_in_its_state():
+    table = ConnectionTable()
+    table.apply(
+        [
+            change(1, 0, ChangeKind.OPENED, tcp(40000)),
+            change(1, 3, ChangeKind.QUEUE, tcp(40000, rx=5)),
+            change(1, 5, ChangeKind.STATE, tcp(40000, TcpState.CLOSE_WAIT, rx=6)),
+        ]
+    )
+    seen = table.connections[1]
+
+    assert seen.opened_at == START
+    assert seen.state_since == START + 5 * SECOND
+    assert seen.socket.rx_queue == 6
+
+
+def test_a_moving_timer_is_no_movement_of_data():
+    table = ConnectionTable()
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(40000)), change(1, 9, ChangeKind.PROBE, tcp(40000))])
+
+    assert table.connections[1].moved_at == START
+
+
+def test_a_closed_connection_is_still_found_by_its_peer_for_a_while():
+    table = ConnectionTable()
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(40000)), change(1, 2, ChangeKind.CLOSED, tcp(40000))])
+
+    assert table.connections == {}
+    assert [c.closed_at for c in table.from_peer(NETNS, PORT, PEER)] == [START + 2 * SECOND]
+
+    later = 3 + KEEP_CLOSED // SECOND
+    table.apply([change(2, later, ChangeKind.OPENED, tcp(1)), change(2, later, ChangeKind.CLOSED, tcp(1))])
+
+    assert table.from_peer(NETNS, PORT, PEER) == []
+
+
+def test_a_reused_four_tuple_is_found_newest_first():
+    table = ConnectionTable()
+    table.apply(
+        [
+            change(1, 0, ChangeKind.OPENED, tcp(40000)),
+            change(1, 2, ChangeKind.CLOSED, tcp(40000)),
+            change(2, 2, ChangeKind.OPENED, tcp(40000)),
+        ]
+    )
+
+    assert [c.id for c in table.from_peer(NETNS, PORT, PEER)] == [2, 1]
+
+
+def test_a_change_of_a_connection_never_seen_opens_it_and_a_close_does_not():
+    table = ConnectionTable()
+    table.apply([change(1, 0, ChangeKind.STATE, tcp(1)), change(2, 0, ChangeKind.CLOSED, tcp(2))])
+
+    assert list(table.connections) == [1]
+
+
+def test_resync_closes_what_is_absent_opens_what_is_new_and_keeps_the_rest():
+    table = ConnectionTable()
+    table.apply([change(n, 0, ChangeKind.OPENED, tcp(n)) for n in (1, 2)])
+    kept = table.connections[2]
+    table.resync(
+        NETNS,
+        [change(2, 0, ChangeKind.OPENED, tcp(2, TcpState.CLOSE_WAIT)), change(3, 4, ChangeKind.OPENED, tcp(3))],
+        START + 9 * SECOND,
+    )
+
+    assert set(table.connections) == {2, 3}
+    assert table.connections[2] is kept
+    assert kept.state_since == START + 9 * SECOND
+    assert table.connections[3].opened_at == START + 4 * SECOND
+
+
+def test_a_forgotten_namespace_counts_no_closes():
+    table = ConnectionTable()
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(1))])
+    table.forget(NETNS)
+
+    assert table.connections == {}
+    assert table.closed.of(NETNS, PORT) == {}
+
+
+def test_listeners_are_no_connections_in_the_counts():
+    table = ConnectionTable()
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(0, TcpState.LISTEN)), change(2, 0, ChangeKind.OPENED, tcp(1))])
+
+    assert table.opened.of(NETNS, PORT) == {"10.0.0.7": 1}
+
+
+def test_counts_keep_the_first_clients_by_name_and_never_fall():
+    counts = FoldedCounts(places=2)
+    for client in ("a", "b", "c", "d", "a", "c"):
+        counts.add(1, PORT, client)
+
+    assert counts.of(1, PORT) == {"a": 2, "b": 1, OTHER: 3}

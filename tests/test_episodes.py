@@ -1,0 +1,175 @@
+"""The life of an episode: pending, open, escalated, resolved, lost from sight."""
+
+import itertools
+
+import pytest
+
+from build import START, server, sight
+from pgsonar.config.schema import LeakKind
+from pgsonar.detectors import Rule
+from pgsonar.detectors.auth_stuck import AuthStuck
+from pgsonar.detectors.pool_exhausted import PoolExhausted
+from pgsonar.episodes import TRANSITIONS, EpisodeTracker
+from pgsonar.model import SECOND, EpisodeState, Finding, Moment, Severity
+
+WALL = 1_700_000_000 * SECOND
+
+
+@pytest.fixture
+def tracker():
+    ids = itertools.count(1)
+    rules = [Rule(AuthStuck(), LeakKind()), Rule(PoolExhausted(), LeakKind())]
+    return EpisodeTracker(rules, lambda bits: next(ids))
+
+
+def moment(seconds: float) -> Moment:
+    at = round(seconds * SECOND)
+    return Moment(START + at, WALL + at)
+
+
+def stuck(port=1, onset=0.0, severity=Severity.HIGH, **changes):
+    return Finding(
+        kind="auth_stuck",
+        server="s1",
+        identity="10.0.0.7",
+        pid=port + 1000,
+        address="10.0.0.7",
+        port=port,
+        onset=START + round(onset * SECOND),
+        severity=severity,
+        **changes,
+    )
+
+
+def full(severity=Severity.WARNING, *, opens=True):
+    return Finding(kind="pool_exhausted", server="s1", identity="", onset=None, severity=severity, opens=opens)
+
+
+def look(tracker, seconds, *findings, seen=True):
+    looked = sight(at=START)
+    sights = {"s1": (server(), looked.ledger)} if seen else {}
+    return [(e.name, e.because) for e in tracker.update(findings, sights, moment(seconds))]
+
+
+def test_a_finding_younger_than_its_threshold_tells_nothing(tracker):
+    assert look(tracker, 4.9, stuck()) == []
+    assert tracker.open == []
+
+
+def test_it_opens_at_the_threshold_with_the_onset_of_the_first_symptom(tracker):
+    assert look(tracker, 5.0, stuck()) == [("opened", "threshold")]
+
+    (episode,) = tracker.open
+    assert (episode.onset, episode.onset_unix, episode.state) == (START, WALL, EpisodeState.OPEN)
+
+
+def test_a_symptom_that_ends_before_its_threshold_opens_nothing(tracker):
+    look(tracker, 4.5, stuck())
+
+    assert look(tracker, 6.0) == []
+
+
+def test_members_of_one_identity_make_one_episode_the_oldest_first(tracker):
+    assert look(tracker, 10, stuck(2, 3), stuck(1, 1)) == [("opened", "threshold")]
+    assert [member.port for member in tracker.open[0].members] == [1, 2]
+
+
+def test_a_worse_finding_escalates_and_a_better_one_does_not_calm_down(tracker):
+    look(tracker, 5, stuck())
+
+    assert look(tracker, 6, stuck(severity=Severity.CRITICAL)) == [("updated", "severity")]
+    assert look(tracker, 7, stuck()) == []
+    assert tracker.open[0].state == EpisodeState.ESCALATED
+    assert tracker.open[0].severity == Severity.CRITICAL
+
+
+def test_one_late_look_does_not_end_an_episode(tracker):
+    look(tracker, 5, stuck())
+    assert look(tracker, 5.5) == []
+    assert look(tracker, 5.9, stuck()) == []
+    assert look(tracker, 6.4) == []
+    assert look(tracker, 7.0) == [("resolved", "resolved")]
+
+
+def test_it_ends_when_the_last_member_was_seen(tracker):
+    look(tracker, 5, stuck())
+    episode = tracker.open[0]
+    look(tracker, 9, stuck())
+    look(tracker, 10.5)
+
+    assert (episode.state, episode.end_reason) == (EpisodeState.RESOLVED, "resolved")
+    assert episode.ended_unix == WALL + 9 * SECOND
+
+
+def test_the_same_key_after_the_end_is_a_new_episode(tracker):
+    look(tracker, 5, stuck())
+    first = tracker.open[0].id
+    look(tracker, 8)
+    look(tracker, 20, stuck(onset=12))
+
+    assert tracker.open[0].id != first
+    assert sum(tracker.opened.values()) == 2
+
+
+def test_a_server_out_of_sight_is_lost_not_resolved(tracker):
+    look(tracker, 5, stuck())
+    episode = tracker.open[0]
+    assert look(tracker, 8, seen=False) == []
+    assert look(tracker, 10.1, seen=False) == [("resolved", "lost_from_sight")]
+    assert episode.state == EpisodeState.LOST
+
+
+def test_a_server_that_comes_back_in_time_keeps_its_episode(tracker):
+    look(tracker, 5, stuck())
+    look(tracker, 8, seen=False)
+
+    assert look(tracker, 9, stuck()) == []
+    assert len(tracker.open) == 1
+
+
+def test_the_end_of_the_agent_ends_what_is_open(tracker):
+    look(tracker, 5, stuck())
+
+    assert [(e.name, e.because) for e in tracker.end_all("agent_stopped", moment(6))] == [("resolved", "agent_stopped")]
+    assert tracker.open == []
+
+
+def test_twice_the_members_are_told_at_once_and_fewer_after_a_pause(tracker):
+    look(tracker, 5, stuck(1), stuck(2))
+    assert look(tracker, 5.5, stuck(1), stuck(2), stuck(3)) == []
+    assert look(tracker, 6, *(stuck(n) for n in range(1, 5))) == [("updated", "members")]
+    assert look(tracker, 8, *(stuck(n) for n in range(1, 6))) == []
+    assert look(tracker, 11.1, *(stuck(n) for n in range(1, 6))) == [("updated", "members")]
+
+
+def test_heartbeats_come_after_one_two_and_four_minutes(tracker):
+    look(tracker, 5, stuck())
+    told = [s for s in range(6, 600) if look(tracker, s, stuck()) == [("updated", "heartbeat")]]
+
+    assert told == [65, 185, 425]
+
+
+def test_what_has_no_onset_of_its_own_begins_when_it_is_first_heard_of(tracker):
+    assert look(tracker, 3, full()) == [("opened", "threshold")]
+    assert tracker.open[0].onset == moment(3).at
+
+
+def test_hysteresis_keeps_an_episode_open_but_opens_none(tracker):
+    assert look(tracker, 1, full(opens=False)) == []
+    look(tracker, 2, full())
+    assert look(tracker, 9, full(opens=False)) == []
+    assert look(tracker, 11) == [("resolved", "resolved")]
+
+
+def test_a_severity_set_in_the_configuration_wins():
+    rule = Rule(AuthStuck(), LeakKind(severity="info"))
+    tracker = EpisodeTracker([rule], lambda bits: 1)
+    look(tracker, 5, stuck(severity=Severity.CRITICAL))
+
+    assert tracker.open[0].severity == Severity.INFO
+
+
+def test_every_open_state_can_end_in_every_way():
+    for state in (EpisodeState.OPEN, EpisodeState.ESCALATED):
+        assert TRANSITIONS[state, "resolved"] == EpisodeState.RESOLVED
+        assert {TRANSITIONS[state, end] for end in ("lost_from_sight", "agent_stopped")} == {EpisodeState.LOST}
