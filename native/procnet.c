@@ -67,7 +67,7 @@ static int is_wanted(const port_texts *wanted, const char *local, const char *re
     return wanted->count == 0;
 }
 
-/* Up to eight hexadecimal digits. The caller knows that they lie within the line. */
+/* One or two hexadecimal digits. The caller knows that they lie within the line. */
 static uint32_t take_hex(cursor *c, int digits)
 {
     uint32_t value = 0;
@@ -77,6 +77,27 @@ static uint32_t take_hex(cursor *c, int digits)
         value = value << 4 | (digit & 15);
     }
     return value;
+}
+
+/* Four digits, none of which waits for the one before it. */
+static uint32_t take_hex4(cursor *c)
+{
+    const uint8_t *at = (const uint8_t *)c->at;
+    uint32_t first = hex_digits[at[0]], second = hex_digits[at[1]], third = hex_digits[at[2]], last = hex_digits[at[3]];
+    c->good &= (uint8_t)(first & second & third & last);
+    c->at += 4;
+    return (first & 15) << 12 | (second & 15) << 8 | (third & 15) << 4 | (last & 15);
+}
+
+/* Eight digits; most queues and counters are empty. */
+static uint32_t take_hex8(cursor *c)
+{
+    if (!memcmp(c->at, "00000000", 8)) {
+        c->at += 8;
+        return 0;
+    }
+    uint32_t high = take_hex4(c);
+    return high << 16 | take_hex4(c);
 }
 
 static void expect(cursor *c, char separator)
@@ -100,7 +121,7 @@ static uint32_t take_ticks(cursor *c)
         c->good = 0;
         return 0;
     }
-    uint32_t low = take_hex(c, 8);
+    uint32_t low = take_hex8(c);
     return high ? UINT32_MAX : low;
 }
 
@@ -113,13 +134,10 @@ static uint64_t take_decimal(cursor *c, uint64_t limit)
     const char *first = c->at;
     for (; c->at < c->end && *c->at >= '0' && *c->at <= '9'; c->at++) {
         uint64_t digit = (uint64_t)(*c->at - '0');
-        if (value > (limit - digit) / 10) {
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, digit, &value))
             c->good = 0;
-            return 0;
-        }
-        value = value * 10 + digit;
     }
-    if (c->at == first || (c->at < c->end && *c->at != ' '))
+    if (c->at == first || value > limit || (c->at < c->end && *c->at != ' '))
         c->good = 0;
     return value;
 }
@@ -130,7 +148,7 @@ static void take_address(cursor *c, int words, uint8_t out[16])
     static const uint8_t v4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     memcpy(out, v4_mapped, sizeof v4_mapped);
     for (uint8_t *to = out + 16 - 4 * words; to < out + 16; to += 4) {
-        uint32_t word = take_hex(c, 8);
+        uint32_t word = take_hex8(c);
         memcpy(to, &word, sizeof word);
     }
 }
@@ -143,9 +161,9 @@ static int take_numbers(cursor *c, pgs_row *row)
         return 0;
     row->state = (uint8_t)take_hex(c, 2);
     expect(c, ' ');
-    row->tx_queue = take_hex(c, 8);
+    row->tx_queue = take_hex8(c);
     expect(c, ':');
-    row->rx_queue = take_hex(c, 8);
+    row->rx_queue = take_hex8(c);
     expect(c, ' ');
     row->timer = (uint8_t)take_hex(c, 2);
     expect(c, ':');
@@ -153,7 +171,7 @@ static int take_numbers(cursor *c, pgs_row *row)
     if (!c->good || c->end - c->at < 1 + 8 + 1)
         return 0;
     expect(c, ' ');
-    row->retransmits = take_hex(c, 8);
+    row->retransmits = take_hex8(c);
     if (*c->at != ' ')
         return 0;
     row->uid = (uint32_t)take_decimal(c, UINT32_MAX);
@@ -189,11 +207,11 @@ static line_kind parse_line(const char *line, const char *end, int family, const
     cursor c = {sides + 1, end, IS_DIGIT};
     take_address(&c, words, row->local_address);
     expect(&c, ':');
-    row->local_port = (uint16_t)take_hex(&c, 4);
+    row->local_port = (uint16_t)take_hex4(&c);
     expect(&c, ' ');
     take_address(&c, words, row->remote_address);
     expect(&c, ':');
-    row->remote_port = (uint16_t)take_hex(&c, 4);
+    row->remote_port = (uint16_t)take_hex4(&c);
     expect(&c, ' ');
     row->family = (uint8_t)family;
     row->reserved = 0;

@@ -69,7 +69,7 @@ def parse_line(line, family, ports, *, remote_too):
         return "malformed"
     sides = SIDES[family].fullmatch(line)
     if not sides:
-        return "header" if line.startswith(HEADER) and b":" not in line[4:12] else "malformed"
+        return "header" if line.startswith(HEADER) else "malformed"
     wanted = {b"%04X" % port for port in ports}
     if wanted and sides["lport"] not in wanted and not (remote_too and sides["rport"] in wanted):
         return "skipped"

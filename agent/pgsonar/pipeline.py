@@ -21,11 +21,11 @@ from pgsonar.detectors import rules
 from pgsonar.episodes import EpisodeTracker
 from pgsonar.errors import ScanError
 from pgsonar.ledger import slot_ledger
-from pgsonar.model import SECOND, Backend, EpisodeEvent, Moment, ScanStats, Server, Severity, Sight, TcpState
+from pgsonar.model import SECOND, Backend, EpisodeEvent, Moment, Resource, ScanStats, Server, Severity, Sight, TcpState
 from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
 from pgsonar.signals.leaks import event_row, span_row
 from pgsonar.signals.metrics import Identity, agent_rows, server_rows
-from pgsonar.signals.rows import Batch, Exemplar
+from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.servers import ServerFinder
@@ -247,7 +247,7 @@ class Pipeline:
 
     def export_tick(self, now: Moment) -> None:
         """Hands the metrics of every server in sight and of the agent to the exporters."""
-        resources = []
+        resources: list[tuple[Resource, list[Row]]] = []
         for server in self.servers.values():
             if self._in_sight(server, now.at):
                 rows = server_rows(

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     _ = arguments
     begun = time.monotonic()
     say = Narrator(begun)
-    say("starting PostgreSQL 16 with 30 slots and an OTLP receiver, on 127.0.0.1 only")
+    say("starting PostgreSQL 16 with 30 slots, and an OTLP receiver (127.0.0.1)")
     settings: dict[str, str | int] = {"max_connections": SLOTS}
     with Postgres(embedded_binaries(16), settings, STUCK_USER) as postgres:
         stage = Stage(postgres.port, say)

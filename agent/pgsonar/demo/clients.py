@@ -19,8 +19,8 @@ TERMINATE = b"X\0\0\0\4"
 class WireClient:
     """A connection of one user, logged in unless `login` is False."""
 
-    def __init__(self, port: int, user: str, *, login: bool = True) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+    def __init__(self, port: int, user: str, *, login: bool = True, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=10)
         self.backend_pid: int | None = None
         parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", "postgres")) + b"\0"
         self.socket.sendall(struct.pack("!II", 8 + len(parameters), PROTOCOL_3) + parameters)

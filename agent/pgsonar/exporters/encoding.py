@@ -76,7 +76,8 @@ def _point(point: Point, *, gauge: bool) -> sdk_export.NumberDataPoint:
 
 
 def _event(row: EventRow, resource: Resource) -> ReadableLogRecord:
-    record = LogRecord(  # type: ignore[call-overload] - its overload for ids of our own forgets event_name
+    # The declared overload for ids of our own forgets event_name.
+    record = LogRecord(  # type: ignore[call-overload]
         timestamp=row.time_unix,
         observed_timestamp=row.time_unix,
         trace_id=row.trace_id,

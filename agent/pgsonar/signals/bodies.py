@@ -95,7 +95,9 @@ def _pool_exhausted(episode: Episode, old: str) -> str:
     )
     held = ", ".join(f"{number} {name}" for number, name in holders)
     if ceiling is not None and used >= ceiling:
-        return f"{episode.server.label} is FULL for applications: {used} of {ceiling} slots ({held}), for {old}."
+        reserve = f" and {used - ceiling} reserved" if used > ceiling else ""
+        full = f"{episode.server.label} is FULL for applications: {ceiling} of {ceiling} slots"
+        return f"{full}{reserve} ({held}), for {old}."
     share = f" ({used / ceiling:.0%})" if ceiling else ""
     return f"{episode.server.label} runs out of slots: {used} of {ceiling}{share} in use ({held}), for {old}."
 

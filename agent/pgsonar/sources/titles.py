@@ -1,7 +1,7 @@
 """Process titles of PostgreSQL's children, taken apart.
 
-The rule: parsed from the right, because user and database names are chosen by others and may hold anything, also a false
-`1.2.3.4(99) idle`. The shape is `postgres: [cluster_name: ]user database host(port) activity[ waiting]`
+The rule: parsed from the right, because user and database names are chosen by others and may hold anything, also a
+false `1.2.3.4(99) idle`. The shape is `postgres: [cluster_name: ]user database host(port) activity[ waiting]`
 (src/backend/utils/misc/ps_status.c, src/backend/tcop/backend_startup.c); bytes are decoded once, here.
 """
 

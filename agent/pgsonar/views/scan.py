@@ -58,7 +58,7 @@ def _slots(sight: Sight, width: int) -> list[str]:
     letters = Counter(_letter(b) for b in sight.backends if holder_of(b) is not None)
     bar = _bar(letters, limits.max_connections, min(width, 100))
     legend = "  ".join(f"{letter} {name} {letters[letter]}" for letter, name in _LETTERS if letters[letter])
-    return _wrap("", head, width) + [bar] + _wrap("", legend or "no slot is used", width)
+    return [*_wrap("", head, width), bar, *_wrap("", legend or "no slot is used", width)]
 
 
 def _bar(letters: Counter[str], limit: int | None, room: int) -> str:

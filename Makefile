@@ -1,0 +1,81 @@
+# pgsonar's commands. `make demo` and `make test` need nothing but Python 3.11 and a C compiler: the rest is set up in
+# .venv. The environment's own settings for pip and uv (index, certificates) are used as they are.
+
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+NATIVE := $(wildcard native/*.c native/*.h native/*.py)
+SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench sanitize fuzz wheel readme clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## leak connections of a PostgreSQL of its own, and watch them being found
+	$(BIN)/pgsonar demo
+
+test: $(VENV)/.test ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/.test ## run the benchmarks
+	$(BIN)/python -m pytest benchmarks -p no:randomly --benchmark-columns=min,median,stddev,rounds
+
+sanitize: $(VENV)/.test ## run the native tests under the address and undefined behaviour sanitizers
+	rm -rf build/sanitized && mkdir -p build/sanitized
+	cp -r agent/pgsonar build/sanitized/pgsonar && rm -f build/sanitized/pgsonar/*.so
+	PGSONAR_SANITIZE=1 $(BIN)/python setup.py -q build_ext --build-lib build/sanitized --build-temp build/sanitized-objects
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	$(BIN)/python -m pytest -o pythonpath="build/sanitized tests tests/live" tests/sources tests/native
+
+fuzz: ## fuzz the parser of the kernel's tables (SECONDS=60, needs clang)
+	@clang=$$(command -v clang || command -v clang-14) || { echo "clang is missing: sudo apt-get install -y clang libclang-rt-14-dev" >&2; exit 1; }; \
+	mkdir -p build/fuzz/found && \
+	$$clang -g -O1 -std=c11 -fsanitize=fuzzer,address,undefined -Inative tests/native/fuzz_procnet.c native/procnet.c -o build/fuzz/procnet && \
+	build/fuzz/procnet -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 build/fuzz/found tests/native/corpus
+
+wheel: $(VENV)/.test ## build the wheel into dist/
+	if command -v uv >/dev/null; then uv build -q --wheel --out-dir dist .; \
+	else $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .; fi
+
+readme: $(VENV)/.test ## write the metric table of the README anew
+	$(BIN)/python -c 'from pathlib import Path; from pgsonar.signals.catalog import metric_table as table; \
+	  file = Path("README.md"); begin, end = "<!-- metrics: begin -->\n", "<!-- metrics: end -->"; text = file.read_text(); \
+	  file.write_text(text.split(begin)[0] + begin + table() + "\n" + end + text.split(end)[1])'
+
+clean: ## remove what was built, and the environment
+	rm -rf $(VENV) build dist *.egg-info agent/*.egg-info agent/pgsonar/*.so
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+# Rebuilt when what is installed or compiled changes. An editable install, so that Python files need no rebuild.
+$(VENV)/.demo: $(BIN)/python pyproject.toml setup.py $(NATIVE)
+	@$(call install,-e .[demo])
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml setup.py $(NATIVE)
+	@$(call install,-e .[test])
+	@touch $@ $(VENV)/.demo
+
+define install
+	if command -v uv >/dev/null; then uv pip install -q --python $(BIN)/python '$(1)'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check '$(1)'; fi
+endef
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pgsonar needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 ..." >&2; exit 1; }
+	@command -v $(CC) >/dev/null || { echo "a C compiler is missing: sudo apt-get install -y gcc" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+	  { echo "Python.h is missing: sudo apt-get install -y python3-dev" >&2; exit 1; }
+	@if command -v uv >/dev/null; then uv venv -q --python "$$(command -v $(PYTHON))" $(VENV); \
+	elif $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
+	elif $(PYTHON) -m virtualenv --version >/dev/null 2>&1; then $(PYTHON) -m virtualenv -q $(VENV); \
+	else echo "no way to make a virtual environment: sudo apt-get install -y python3-venv" >&2; exit 1; fi

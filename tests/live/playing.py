@@ -1,0 +1,149 @@
+"""A real server and a real agent for the live tests: the agent runs as users run it, and is read through its file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pgsonar.demo.postgres import Postgres, embedded_binaries
+from pgsonar.errors import MissingPartError
+
+KINDS = (
+    "idle_in_transaction",
+    "orphaned_backend",
+    "orphaned_backend_no_socket",
+    "auth_stuck",
+    "accept_queue",
+    "pool_exhausted",
+)
+AFTER = 2.0
+SLOTS = 30
+STUCK_USER = "legacy_etl"
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def binaries(major: int) -> Path:
+    if major == 15:
+        if not DEBIAN_15.exists():
+            pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
+        return DEBIAN_15
+    try:
+        return embedded_binaries(major)
+    except MissingPartError as error:
+        pytest.skip(str(error))
+
+
+def postgres(major: int, **settings) -> Postgres:
+    return Postgres(
+        binaries(major), {"max_connections": SLOTS, "listen_addresses": "127.0.0.1,::1", **settings}, STUCK_USER
+    )
+
+
+class Agent:
+    """`pgsonar run` with every threshold at two seconds and the file exporter."""
+
+    def __init__(self, folder: Path, targets: str) -> None:
+        self.path = folder / "out.jsonl"
+        config = folder / "agent.yaml"
+        lowered = ", ".join(f"{kind}: {{after: {AFTER:g}s}}" for kind in KINDS)
+        config.write_text(
+            f"receivers: {{sockets: {{targets: {targets}}}}}\n"
+            f"processors: {{leaks: {{{lowered}}}}}\n"
+            f"exporters: {{file: {{path: {self.path}}}}}\n"
+            "service:\n"
+            "  pipelines:\n"
+            "    metrics: {receivers: [sockets], processors: [leaks], exporters: [file]}\n"
+            "    logs: {receivers: [sockets], processors: [leaks], exporters: [file]}\n"
+            "    traces: {receivers: [sockets], processors: [leaks], exporters: [file]}\n"
+            "  telemetry: {metrics: {interval: 1s}}\n"
+        )
+        self.log = folder / "agent.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pgsonar", "run", "--config", str(config)], stderr=log, env=environment()
+            )
+        self.wait_for(lambda: self.points("pgsonar.slot.used"), 15, "the agent does not see the server")
+
+    def stop(self) -> float:
+        """Stops it as a service does; returns how long that took."""
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            assert self.process.wait(6) == 0
+        finally:
+            self.process.kill()
+            self.process.wait()
+        return time.monotonic() - begun
+
+    def _requests(self):
+        text = self.path.read_text() if self.path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def events(self, kind: str | None = None, name: str | None = None):
+        found = []
+        for resource in (r for request in self._requests() for r in request.get("resourceLogs", [])):
+            for record in (record for scope in resource["scopeLogs"] for record in scope["logRecords"]):
+                told = flat(record["attributes"])
+                if kind in (None, told["pgsonar.leak.kind"]) and name in (None, record["eventName"].rpartition(".")[2]):
+                    found.append({**record, "attributes": told})
+        return found
+
+    def spans(self):
+        return [
+            {**span, "attributes": flat(span["attributes"])}
+            for request in self._requests()
+            for resource in request.get("resourceSpans", [])
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
+
+    def points(self, name: str):
+        return [
+            point
+            for request in self._requests()
+            for resource in request.get("resourceMetrics", [])
+            for scope in resource["scopeMetrics"]
+            for metric in scope["metrics"]
+            if metric["name"] == name
+            for point in next(metric[shape] for shape in ("sum", "gauge") if shape in metric)["dataPoints"]
+        ]
+
+    def wait_for(self, look, seconds: float, otherwise: str):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = look()
+            if found:
+                return found
+            time.sleep(0.1)
+        pytest.fail(f"{otherwise}; its log: {self.log.read_text()[-2000:]}")
+
+    def wait_event(self, kind: str, name: str, pick, seconds: float):
+        """The first event of a kind that `pick` accepts."""
+        return self.wait_for(
+            lambda: next((e for e in self.events(kind, name) if pick(e["attributes"])), None),
+            seconds,
+            f"no {name} event of {kind}",
+        )
+
+
+def flat(pairs):
+    return {pair["key"]: _value(pair["value"]) for pair in pairs}
+
+
+def _value(value):
+    ((kind, held),) = value.items()
+    if kind == "arrayValue":
+        return [_value(item) for item in held.get("values", [])]
+    return int(held) if kind == "intValue" else held
+
+
+def environment():
+    source = str(Path(__file__).parents[2] / "agent")
+    return {**os.environ, "PYTHONPATH": source}

@@ -1,0 +1,149 @@
+"""The agent's own behaviour against real servers: waiting, stopping, other namespaces, a server that goes."""
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from pgsonar.demo.clients import WireClient
+from playing import Agent, binaries, environment, postgres
+
+pytestmark = pytest.mark.live
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ask(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_open_leaks_end_with_the_agent_and_it_stops_within_five_seconds(tmp_path):
+    with postgres(16) as server:
+        agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]")
+        client = WireClient(server.port, "postgres")
+        client.execute("begin")
+        client.execute("select 1")
+        agent.wait_event("idle_in_transaction", "opened", lambda told: True, 6)
+        seconds = agent.stop()
+        client.close()
+
+    (last,) = agent.events("idle_in_transaction", "resolved")
+    assert seconds < 5
+    assert last["attributes"]["pgsonar.leak.end_reason"] == "agent_stopped"
+    assert [span["traceId"] for span in agent.spans()] == [last["traceId"]]
+
+
+def test_leaks_of_a_server_that_is_killed_do_not_stay_open(tmp_path):
+    with postgres(16) as server:
+        agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]")
+        client = WireClient(server.port, "postgres")
+        client.execute("begin")
+        client.execute("select 1")
+        agent.wait_event("idle_in_transaction", "opened", lambda told: True, 6)
+        server.stop()
+        agent.wait_event("idle_in_transaction", "resolved", lambda told: True, 9)
+        agent.stop()
+        client.close()
+
+
+def test_it_waits_for_a_first_server_and_is_healthy_meanwhile(tmp_path):
+    health, port = free_port(), free_port()
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"receivers: {{sockets: {{targets: [{{port: {port}}}]}}}}\n"
+        f"exporters: {{file: {{path: {tmp_path}/out.jsonl}}}}\n"
+        f"extensions: {{health_check: {{endpoint: 'localhost:{health}'}}}}\n"
+        "service: {extensions: [health_check]}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgsonar", "run", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        deadline = time.monotonic() + 10
+        status, answer = 0, {}
+        while time.monotonic() < deadline and not answer.get("reasons"):
+            with contextlib.suppress(OSError):
+                status, answer = ask(health)
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=6)
+
+    assert status == 200
+    assert "waiting for a first PostgreSQL server" in answer["reasons"]
+    assert "waiting for one" in log
+    assert process.returncode == 0
+
+
+@pytest.mark.netns
+def test_a_server_in_another_network_namespace_is_scanned_from_outside(tmp_path):
+    if shutil.which("ip") is None or subprocess.run(["unshare", "--net", "true"], check=False).returncode:
+        pytest.skip("network namespaces need root and iproute2: apt-get install iproute2")
+    inside = Path(__file__).with_name("inside_namespace.py")
+    process = subprocess.Popen(
+        ["unshare", "--net", sys.executable, str(inside), str(binaries(16))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with process:
+        pid, backend, client, began = process.stdout.readline().split()
+        agent = Agent(tmp_path, f"[{{name: db, pid: {pid}}}]")
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        began = float(process.stdout.readline())
+        event = agent.wait_event("orphaned_backend", "opened", lambda told: True, 6)
+        agent.stop()
+        process.stdin.close()
+
+    assert event["attributes"]["postgresql.pid"] == int(backend)
+    assert event["attributes"]["client.port"] == int(client)
+    assert abs(event["attributes"]["pgsonar.leak.onset"] / 1e9 - began) < 1
+
+
+def test_scan_shows_every_session_and_its_slot(tmp_path):
+    with postgres(16) as server, contextlib.closing(WireClient(server.port, "postgres")) as client:
+        client.execute("begin")
+        port = client.port
+        config = tmp_path / "c.yaml"
+        config.write_text(f"receivers: {{sockets: {{targets: [{{name: db, port: {server.port}}}]}}}}\n")
+        command = [sys.executable, "-m", "pgsonar", "scan", "--config", str(config)]
+        machine = subprocess.run(
+            [*command, "--format", "json"], capture_output=True, text=True, env=environment(), check=True
+        )
+        people = subprocess.run(
+            command, capture_output=True, text=True, env={**environment(), "COLUMNS": "80"}, check=True
+        ).stdout
+    told = json.loads(machine.stdout)
+
+    assert set(told) == {"time", "servers", "connections", "ledgers", "missing"}
+    assert [(s["id"], s["port"], s["limit"], s["ceiling"]) for s in told["servers"]] == [("db", server.port, 30, 27)]
+    ours = [c for c in told["connections"] if c["remote_port"] == port]
+    assert [(c["backend_pid"], c["state"], c["activity"], c["user"]) for c in ours] == [
+        (client.backend_pid, "established", "idle in transaction", "postgres")
+    ]
+    assert told["ledgers"][0]["holders"]["session"] == told["ledgers"][0]["used"] == 1
+    assert max(len(line) for line in people.splitlines()) <= 80
+    assert "SLOTS 1 of 30 used" in people
+    assert "postgres@postgres" in people

@@ -1,0 +1,254 @@
+"""Each leak against a real PostgreSQL: named with backend and port, onset true, opened in time, resolved at its end.
+
+Thresholds are two seconds; an onset may be off by one second, an event may come three seconds after its threshold.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pgsonar.demo.clients import WireClient
+from playing import AFTER, SLOTS, STUCK_USER, Agent, environment, postgres
+
+pytestmark = pytest.mark.live
+LATE = AFTER + 3.0
+
+
+@pytest.fixture(scope="module", params=[15, 16, 18])
+def world(request, tmp_path_factory):
+    with postgres(request.param) as server:
+        with contextlib.closing(WireClient(server.port, "postgres")) as administrator:
+            administrator.execute(f"create role {STUCK_USER} login password 'never sent'")
+            administrator.execute("create table t (v int); insert into t values (1)")
+        agent = Agent(tmp_path_factory.mktemp("agent"), f"[{{name: db, port: {server.port}}}]")
+        try:
+            yield server, agent
+        finally:
+            agent.stop()
+
+
+def must_be_named(agent, kind, began, *, pid=None, port=None):
+    def ours(told):
+        members = [member.split() for member in told["pgsonar.leak.member_list"]]
+        return any((pid is None or m[0] == str(pid)) and (port is None or m[2] == str(port)) for m in members)
+
+    event = agent.wait_event(kind, "opened", ours, began + LATE + 1.5 - time.time())
+    told = event["attributes"]
+    assert abs(told["pgsonar.leak.onset"] / 1e9 - began) < 1.0
+    assert int(event["timeUnixNano"]) / 1e9 - began < LATE
+    assert told.get("postgresql.pid") == pid
+    assert told.get("client.port") == port
+    return event
+
+
+def must_be_resolved(agent, event):
+    told = event["attributes"]
+    kind, number = told["pgsonar.leak.kind"], told["pgsonar.leak.id"]
+    agent.wait_event(kind, "resolved", lambda other: other["pgsonar.leak.id"] == number, 5)
+    (span,) = agent.wait_for(lambda: [s for s in agent.spans() if s["traceId"] == event["traceId"]], 3, "no span")
+    assert span["spanId"] == event["spanId"]
+    assert span["startTimeUnixNano"] == str(told["pgsonar.leak.onset"])
+    assert span["attributes"]["error.type"] == kind
+
+
+def killed_during(port, sql, *, user="app"):
+    """A client process killed while its query runs; returns the backend's pid and the client's port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgsonar.demo.clients", str(port), user, sql],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with process:
+        pid, client = (int(word) for word in process.stdout.readline().split())
+        time.sleep(0.4)
+        process.kill()
+    return pid, client
+
+
+@pytest.fixture
+def app(world):
+    server, _ = world
+    with contextlib.closing(WireClient(server.port, "postgres")) as administrator:
+        with contextlib.suppress(ConnectionError):
+            administrator.execute("do $$ begin create role app login superuser; exception when others then end $$")
+        yield administrator
+
+
+def test_a_transaction_left_open(world, app):
+    server, agent = world
+    client = WireClient(server.port, "app")
+    client.execute("begin")
+    client.execute("select 1")
+    event = must_be_named(agent, "idle_in_transaction", time.time(), pid=client.backend_pid, port=client.port)
+    assert "pgsonar.leak.aborted" not in event["attributes"]
+    client.close()
+    must_be_resolved(agent, event)
+
+
+def test_a_failed_transaction_left_open(world, app):
+    server, agent = world
+    client = WireClient(server.port, "app")
+    client.execute("begin")
+    client.execute("select 1/0")
+    event = must_be_named(agent, "idle_in_transaction", time.time(), pid=client.backend_pid, port=client.port)
+    assert event["attributes"]["pgsonar.leak.aborted"] is True
+    client.execute("rollback")
+    must_be_resolved(agent, event)
+    client.close()
+
+
+def test_a_transaction_that_was_busy_before_it_was_left_open_counts_from_the_last_statement(world, app):
+    server, agent = world
+    client = WireClient(server.port, "app")
+    client.execute("begin")
+    until = time.monotonic() + 3.5
+    while time.monotonic() < until:
+        client.execute("select 1")
+        time.sleep(0.01)
+    event = must_be_named(agent, "idle_in_transaction", time.time(), pid=client.backend_pid, port=client.port)
+    client.close()
+    must_be_resolved(agent, event)
+
+
+def test_a_client_killed_during_a_query(world, app):
+    server, agent = world
+    pid, port = killed_during(server.port, "select pg_sleep(60)")
+    event = must_be_named(agent, "orphaned_backend", time.time(), pid=pid, port=port)
+    assert event["attributes"]["pgsonar.evidence.tcp"].startswith("close_wait")
+    app.execute(f"select pg_cancel_backend({pid})")
+    must_be_resolved(agent, event)
+
+
+def test_a_client_over_ipv6_that_closes_cleanly_during_a_query(world, app):
+    server, agent = world
+    client = WireClient(server.port, "app", host="::1")
+    client.send_query("select pg_sleep(60)")
+    time.sleep(0.4)
+    port = client.port
+    client.close()
+    event = must_be_named(agent, "orphaned_backend", time.time(), pid=client.backend_pid, port=port)
+    assert event["attributes"]["client.address"] == "::1"
+    assert "clean close" in event["attributes"]["pgsonar.evidence.departure"]
+    app.execute(f"select pg_terminate_backend({client.backend_pid})")
+    must_be_resolved(agent, event)
+
+
+def test_a_client_killed_while_it_waits_for_a_lock_is_critical(world, app):
+    server, agent = world
+    app.execute("begin")
+    app.execute("update t set v = v + 1")
+    pid, port = killed_during(server.port, "update t set v = v + 1")
+    event = must_be_named(agent, "orphaned_backend", time.time(), pid=pid, port=port)
+    assert event["attributes"]["pgsonar.leak.severity"] == "critical"
+    assert "UPDATE WILL EXECUTE" in event["body"]["stringValue"]
+    app.execute("rollback")
+    must_be_resolved(agent, event)
+
+
+def test_a_client_reset_with_unread_replies(world, app):
+    server, agent = world
+    client = WireClient(server.port, "app")
+    client.send_query("select generate_series(1, 100)")
+    time.sleep(0.4)
+    client.send_query("select pg_sleep(60)")
+    time.sleep(0.2)
+    port = client.port
+    client.reset()
+    event = must_be_named(agent, "orphaned_backend_no_socket", time.time(), pid=client.backend_pid, port=port)
+    app.execute(f"select pg_cancel_backend({client.backend_pid})")
+    must_be_resolved(agent, event)
+
+
+def test_clients_stuck_in_authentication_until_the_pool_is_exhausted(world, app):
+    server, agent = world
+    before = len(agent.events("pool_exhausted", "opened"))
+    began = time.time()
+    stuck = []
+    while len(stuck) < SLOTS - 1:  # the administrator holds one
+        stuck.append(WireClient(server.port, STUCK_USER, login=False))
+    ports = {client.port for client in stuck}
+    event = agent.wait_event("auth_stuck", "opened", lambda told: told["client.port"] in ports, LATE + 1.5)
+    told = event["attributes"]
+    assert abs(told["pgsonar.leak.onset"] / 1e9 - began) < 1.0
+    assert int(event["timeUnixNano"]) / 1e9 - began < LATE
+    assert {int(member.split()[2]) for member in told["pgsonar.leak.member_list"]} <= ports
+    full = agent.wait_event("pool_exhausted", "opened", lambda told: told["pgsonar.leak.onset"] / 1e9 > began - 1, LATE)
+    agent.wait_for(
+        lambda: [e for e in agent.events("pool_exhausted") if e["attributes"]["pgsonar.leak.severity"] == "critical"],
+        LATE,
+        "pool_exhausted never became critical",
+    )
+    assert len(agent.events("pool_exhausted", "opened")) == before + 1
+    for client in stuck:
+        client.close()
+    must_be_resolved(agent, event)
+    must_be_resolved(agent, full)
+
+
+def test_a_postmaster_that_does_not_accept(world, app):
+    server, agent = world
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        waiting = socket.create_connection(("127.0.0.1", server.port))
+        port = waiting.getsockname()[1]
+        event = must_be_named(agent, "accept_queue", time.time(), port=port)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    must_be_resolved(agent, event)
+    waiting.close()
+
+
+def test_healthy_work_stays_silent(world, app):
+    server, agent = world
+    before = len(agent.events())
+    stop = threading.Event()
+    clients = []
+
+    def busy_transaction():
+        client = WireClient(server.port, "app")
+        clients.append(client)
+        client.execute("begin")
+        while not stop.is_set():
+            client.execute("select 1")
+            time.sleep(0.01)
+
+    def busy_pool():
+        client = WireClient(server.port, "app")
+        clients.append(client)
+        while not stop.is_set():
+            client.execute("begin")
+            for _ in range(3):
+                client.execute("select count(*) from t")
+                time.sleep(0.02)
+            client.execute("commit")
+
+    def connection_churn():
+        while not stop.is_set():
+            WireClient(server.port, "app").close()
+            time.sleep(0.005)
+
+    long_query, idle = WireClient(server.port, "app"), WireClient(server.port, "app")
+    long_query.send_query("select pg_sleep(600)")
+    threads = [threading.Thread(target=work) for work in (busy_transaction, *[busy_pool] * 8, connection_churn)]
+    for thread in threads:
+        thread.start()
+    killed_during(server.port, "select 1")  # killed while idle
+    killed_during(server.port, "select generate_series(1, 1000000000), repeat('x', 1000)")  # while streaming
+    time.sleep(30)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    bodies = [event["body"]["stringValue"] for event in agent.events()[before:]]
+    app.execute(f"select pg_terminate_backend({long_query.backend_pid})")
+    for client in (*clients, idle, long_query):
+        client.close()
+
+    assert bodies == []
