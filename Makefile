@@ -57,16 +57,16 @@ clean: ## remove what was built, and the environment
 
 # Rebuilt when what is installed or compiled changes. An editable install, so that Python files need no rebuild.
 $(VENV)/.demo: $(BIN)/python pyproject.toml setup.py $(NATIVE)
-	@$(call install,-e .[demo])
+	@$(call install,demo)
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml setup.py $(NATIVE)
-	@$(call install,-e .[test])
+	@$(call install,test)
 	@touch $@ $(VENV)/.demo
 
 define install
-	if command -v uv >/dev/null; then uv pip install -q --python $(BIN)/python '$(1)'; \
-	else $(BIN)/python -m pip install -q --disable-pip-version-check '$(1)'; fi
+	if command -v uv >/dev/null; then uv pip install -q --python $(BIN)/python -e '.[$(1)]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(1)]'; fi
 endef
 
 $(BIN)/python:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from pgsonar.commands import COMMANDS
 from pgsonar.config.load import load
 from pgsonar.detectors import DETECTORS

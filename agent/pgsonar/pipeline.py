@@ -114,10 +114,14 @@ class Pipeline:
     def discover(self, now: Moment) -> None:
         """Finds the servers that run now, and watches their namespaces and ports."""
         found = {server.id: server for server in self.sources.finder.find()}
-        for gone in self.servers.keys() - found.keys():
-            log.info("server %s is gone", self.servers[gone].label)
-            self.backends.forget(gone)
-            self._clients.pop(gone, None)
+        for known in self.servers.values():
+            now_there = found.get(known.id)
+            if now_there is None or now_there.pid != known.pid:
+                self.sources.backends.forget(known)
+            if now_there is None:
+                log.info("server %s is gone", known.label)
+                self.backends.forget(known.id)
+                self._clients.pop(known.id, None)
         for server in found.values():
             if server.id not in self.servers:
                 _announce(server)

@@ -1,5 +1,6 @@
 """Compiles the C tests with sanitizers and runs them; the corpus is replayed through the fuzzer's entry."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,9 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-g", "-O1"
 MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 THREADS = ["-fsanitize=thread"]
 
+# The tests bring their own sanitizer: one that is preloaded into this interpreter would come before it.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
 
 def find_program(*names):
     for name in names:
@@ -23,14 +27,16 @@ def find_program(*names):
 
 def build(compiler, sources, flags, program):
     command = [compiler, *FLAGS, *flags, f"-I{ROOT / 'native'}", *map(str, sources), "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     if "cannot find" in done.stderr and "san" in done.stderr:
         pytest.skip(f"{compiler} has no library for {flags[0]}")
     assert done.returncode == 0, done.stderr
 
 
 def run(command, directory):
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

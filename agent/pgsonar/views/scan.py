@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from pgsonar.ledger import holder_of, is_orphan
+from pgsonar.ledger import holder_of
 from pgsonar.model import Activity, Backend, Sight, TcpState
 from pgsonar.signals.words import age, count
 
@@ -22,6 +22,8 @@ _LETTERS = (
     ("s", "session"),
     ("?", "unaccounted"),
 )
+
+_COLUMNS = "SLOTS IN-XACT ACTIVE IDLE LOGIN GONE  OLDEST"
 
 
 def scan_lines(sights: Iterable[Sight], time: str, missing: Iterable[str], width: int) -> list[str]:
@@ -52,7 +54,8 @@ def _slots(sight: Sight, width: int) -> list[str]:
         head = f"SLOTS {used} used: the limit is unknown"
     else:
         full = used >= limits.ceiling
-        applications = f"applications {'FULL' if full else 'have'} ({min(used, limits.ceiling)} of {limits.ceiling})"
+        have = f"({min(used, limits.ceiling)} of {limits.ceiling})"
+        applications = f"applications are FULL {have}" if full else f"applications have {have[1:-1]}"
         guess = ", limit is a guess" if limits.guessed else ""
         head = f"SLOTS {used} of {limits.max_connections} used: {applications}, {limits.reserved or 0} reserved{guess}"
     letters = Counter(_letter(b) for b in sight.backends if holder_of(b) is not None)
@@ -100,17 +103,15 @@ def _holders(sight: Sight, width: int) -> list[str]:
             groups.setdefault(_holder(backend), []).append(backend)
     if not groups:
         return ["no sessions"]
-    wide = width - 52
-    name_room = max(14, wide // 2)
-    from_room = max(12, wide - name_room)
-    head = f"{'HOLDER':<{name_room}} {'FROM':<{from_room}} SLOTS IN-XACT ACTIVE  IDLE LOGIN  GONE   OLDEST"
-    lines = [head[:width]]
+    room = width - len(_COLUMNS) - 2
+    name_room = room * 11 // 20
+    lines = [f"{'HOLDER':<{name_room}} {'FROM':<{room - name_room}} {_COLUMNS}"]
     for (name, address), members in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
         letters = Counter(_letter(b) for b in members)
         oldest = age((sight.at - min(b.started for b in members)) / 1e9)
         lines.append(
-            f"{_fit(name, name_room)} {_fit(address, from_room)} {len(members):>5} {letters['T']:>7} {letters['a']:>6} "
-            f"{letters['.']:>5} {letters['N']:>5} {letters['O']:>5} {oldest:>8}"
+            f"{_fit(name, name_room)} {_fit(address, room - name_room)} {len(members):>5} {letters['T']:>7} "
+            f"{letters['a']:>6} {letters['.']:>4} {letters['N']:>5} {letters['O']:>4} {oldest:>7}"
         )
     return lines
 
@@ -119,8 +120,7 @@ def _holder(backend: Backend) -> tuple[str, str]:
     title = backend.title
     name = f"{title.user}@{title.database}" if title.user and title.database else title.user or title.text or "?"
     host = title.host or "?"
-    address = "unix socket" if host == "[local]" else host
-    return name, f"{address} (gone)" if is_orphan(backend) else address
+    return name, "unix socket" if host == "[local]" else host
 
 
 def _no_slot(sight: Sight, width: int) -> list[str]:

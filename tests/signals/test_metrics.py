@@ -1,0 +1,170 @@
+"""The metrics of the catalog: each value where it belongs, few series, none of a single connection."""
+
+from collections import Counter
+
+import pytest
+
+from build import START, backend, connection, server, sight, tcp, title
+from pgsonar.model import SECOND, BackendKind, Limits, Moment, ScanStats, Severity, TcpState
+from pgsonar.signals.catalog import (
+    AGENT_METRICS,
+    SERVER_METRICS,
+    AgentReading,
+    ServerReading,
+    StickyNames,
+    metric_table,
+    state_of,
+)
+from pgsonar.signals.metrics import Identity, agent_rows, server_rows
+from pgsonar.signals.rows import Exemplar
+
+NOW = Moment(START + SECOND, 1_700_000_000 * SECOND)
+
+
+def reading(backends=(), connections=(), of=None, **changes):
+    known = {
+        "sight": sight(backends, connections, at=NOW.at, of=of),
+        "opened": {"10.0.0.7": 11},
+        "closed": {"10.0.0.7": 12},
+        "overflows": 13,
+        "disagreements": 14,
+        "leaks_open": {("auth_stuck", Severity.HIGH): 15},
+        "leaks_ever": {("auth_stuck", Severity.WARNING): 16},
+        "clients": StickyNames(),
+    }
+    return ServerReading(**(known | changes))
+
+
+def points(what, name, exemplars=None):
+    rows = {row.name: row for row in server_rows(what, 5, NOW, exemplars or {})}
+    return rows[name].points if name in rows else []
+
+
+def values(what, name):
+    drop = {"server.address", "server.port"}
+    return [({k: v for k, v in point.attributes.items() if k not in drop}, point.value) for point in points(what, name)]
+
+
+def test_each_metric_reads_its_own_value():
+    sockets = [
+        connection(tcp(1, rx=21, tx=31)),
+        connection(tcp(2, TcpState.CLOSE_WAIT, rx=1)),
+        connection(tcp(0, TcpState.LISTEN, rx=7)),
+    ]
+    what = reading([backend(title()), backend(title(kind=BackendKind.UNKNOWN))], sockets)
+
+    assert values(what, "pgsonar.slot.limit") == [
+        ({"pgsonar.limit.source": "pg_control", "pgsonar.limit.guessed": False}, 30)
+    ]
+    assert values(what, "pgsonar.slot.reserved") == [({}, 3)]
+    assert values(what, "pgsonar.slot.utilization") == [({}, 2 / 27)]
+    assert values(what, "pgsonar.listener.backlog") == [({}, 7)]
+    assert values(what, "pgsonar.listener.overflow") == [({}, 13)]
+    assert values(what, "pgsonar.queue.receive") == [({}, 22)]
+    assert values(what, "pgsonar.queue.send") == [({}, 31)]
+    assert values(what, "pgsonar.connection.opened") == [({"client.address": "10.0.0.7"}, 11)]
+    assert values(what, "pgsonar.connection.closed") == [({"client.address": "10.0.0.7"}, 12)]
+    assert [v for _, v in values(what, "pgsonar.leak.open")] == [15]
+    assert [v for _, v in values(what, "pgsonar.leak.count")] == [16]
+    assert {a["pgsonar.views"]: v for a, v in values(what, "pgsonar.connection.unaccounted")} == {
+        "title_and_inode": 14,
+        "process_and_title": 1,
+    }
+    assert {a["network.connection.state"]: v for a, v in values(what, "pgsonar.connection.count")} == {
+        "established": 1,
+        "close_wait": 1,
+        "listen": 1,
+    }
+
+
+def test_slots_are_told_by_holder_and_transport_and_sum_to_what_is_used():
+    local = backend(title(host="[local]", port=None))
+    told = values(reading([local, backend(title("authentication"))]), "pgsonar.slot.used")
+
+    assert {(a["pgsonar.slot.holder"], a["network.transport"]): v for a, v in told if v} == {
+        ("session", "unix"): 1,
+        ("authenticating", "tcp"): 1,
+    }
+    assert len(told) == 10
+
+
+def test_without_a_limit_there_is_no_limit_and_no_utilization():
+    what = reading(of=server(limits=Limits()))
+
+    assert values(what, "pgsonar.slot.limit") == values(what, "pgsonar.slot.utilization") == []
+
+
+def test_many_clients_are_folded_and_the_sum_is_kept():
+    backends = [backend(title(host=f"10.0.0.{n}"), pid=n) for n in range(100)]
+    told = values(reading(backends), "pgsonar.backend.count")
+
+    assert sum(number for _, number in told) == 100
+    assert len(told) == 21
+    assert [number for attributes, number in told if attributes["client.address"] == "~other"] == [80]
+
+
+def test_a_client_that_has_a_name_keeps_it_while_it_is_there():
+    names = StickyNames(places=1)
+
+    assert names.keep(Counter({("a", "", ""): 1})) == {("a", "", "")}
+    assert names.keep(Counter({("a", "", ""): 1, ("b", "", ""): 9})) == {("a", "", "")}
+    assert names.keep(Counter({("b", "", ""): 9})) == {("b", "", "")}
+
+
+def test_the_counter_of_leaks_carries_the_episode_as_exemplar():
+    exemplar = Exemplar(1, 1, 2, 3)
+    (point,) = points(reading(), "pgsonar.leak.count", {("auth_stuck", "warning"): (exemplar,)})
+
+    assert point.exemplars == (exemplar,)
+
+
+@pytest.mark.parametrize(
+    ("activity", "state"),
+    [("idle", "idle"), ("SELECT", "active"), ("CREATE INDEX", "active"), ("startup", "starting"), (None, "unknown")],
+)
+def test_command_tags_are_folded_into_states(activity, state):
+    assert state_of(backend(title(activity))) == state
+
+
+def test_no_metric_is_about_a_single_connection():
+    forbidden = {"process.pid", "postgresql.pid", "client.port", "network.peer.port", "pgsonar.inode"}
+    metrics = (*SERVER_METRICS, *AGENT_METRICS)
+
+    assert not any(forbidden & set(metric.attributes) for metric in metrics)
+    assert len({metric.name for metric in metrics}) == len(metrics)
+
+
+def test_points_carry_only_the_attributes_the_catalog_declares():
+    what = reading([backend(title())], [connection(tcp(1)), connection(tcp(0, TcpState.LISTEN))])
+    declared = {metric.name: set(metric.attributes) | {"server.address", "server.port"} for metric in SERVER_METRICS}
+    rows = server_rows(what, 5, NOW, {})
+
+    assert {row.name for row in rows} == set(declared)
+    assert [row.name for row in rows for point in row.points if not set(point.attributes) <= declared[row.name]] == []
+
+
+def test_the_agent_tells_how_well_it_scans():
+    stats = ScanStats(*range(1, 19))
+    rows = {row.name: row for row in agent_rows(AgentReading({7: stats}, {7: 9.5}, 2, {7: "procfs"}), 5, NOW)}
+
+    assert rows["pgsonar.scan.late"].points[0].value == stats.late + stats.missed
+    assert rows["pgsonar.scan.incomplete"].points[0].value == stats.incomplete
+    assert rows["pgsonar.scan.malformed"].points[0].value == stats.malformed
+    assert rows["pgsonar.scan.duration"].points[0].value == stats.last_cost / 1e9
+    assert rows["pgsonar.scan.blind_window"].points[0].value == stats.max_gap / 1e9
+    assert rows["pgsonar.scan.cpu"].points[0].value == stats.cpu / 1e9
+    assert rows["pgsonar.scan.rate"].points[0].value == 9.5
+    assert rows["pgsonar.scan.rate"].points[0].attributes == {"pgsonar.source": "procfs", "pgsonar.netns": 7}
+
+
+def test_a_servers_instance_id_follows_its_key_and_not_its_role():
+    identity = Identity(host="h", host_id="m", version="1", extra={"deployment": "x"})
+    before, after = (dict(identity.server(server(role=role)).attributes) for role in ("standby", "primary"))
+
+    assert before["service.instance.id"] == after["service.instance.id"]
+    assert before["service.instance.id"] != dict(identity.server(server(id="s2")).attributes)["service.instance.id"]
+    assert (after["server.address"], after["host.name"], after["deployment"]) == ("db-1", "h", "x")
+
+
+def test_the_table_names_every_metric():
+    assert all(f"`{metric.name}`" in metric_table() for metric in (*SERVER_METRICS, *AGENT_METRICS))

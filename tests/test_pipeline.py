@@ -1,0 +1,215 @@
+"""The stages together, on sources that misbehave on demand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from build import NETNS, PORT, START, server, tcp, title
+from pgsonar.config.schema import LeaksProcessor
+from pgsonar.errors import ScanError
+from pgsonar.model import SECOND, BackendSighting, ChangeKind, Limits, Moment, ScanStats, TcpState
+from pgsonar.pipeline import Pipeline, Sources
+from pgsonar.signals.metrics import Identity
+
+WALL = 1_700_000_000 * SECOND
+
+
+def moment(seconds):
+    at = round(seconds * SECOND)
+    return Moment(START + at, WALL + at)
+
+
+class World:
+    """Sources that say what they are told to, and the batches that came out."""
+
+    def __init__(self):
+        self.servers = [server()]
+        self.changes = []
+        self.sightings = []
+        self.stats = dict.fromkeys(ScanStats._fields, 0)
+        self.present = []
+        self.watched = {}
+        self.refuse = False
+        self.batches = []
+        self.overflows = 0
+
+    def watch(self, netns, directory, ports):
+        if self.refuse:
+            raise ScanError("cannot be opened", "try this")
+        self.watched[netns] = (directory, set(ports))
+
+    def pipeline(self):
+        sampler = SimpleNamespace(
+            watch=self.watch,
+            set_ports=lambda netns, ports: self.watched.update({netns: (self.watched[netns][0], set(ports))}),
+            unwatch=self.watched.pop,
+            changes=lambda: [self.changes.pop(0) for _ in list(self.changes)],
+            stats=lambda netns: ScanStats(**self.stats),
+            open_connections=lambda netns: self.present,
+        )
+        sources = Sources(
+            sampler=sampler,
+            finder=SimpleNamespace(find=lambda: self.servers),
+            backends=SimpleNamespace(
+                read=lambda of, at: [s._replace(at=at) for s in self.sightings], forget=lambda of: None
+            ),
+            owners=SimpleNamespace(inodes=lambda pid, postmaster: None),
+            listen_overflows=lambda directory: self.overflows,
+        )
+        outlet = SimpleNamespace(export=self.batches.append)
+        outlets = {key: [outlet] for key in ("metrics", "logs", "traces")}
+        identity = Identity(host="h", host_id=None, version="1", extra={})
+        return Pipeline(sources, LeaksProcessor(), outlets, identity, moment(0))
+
+    def scanned(self, seconds):
+        self.stats["last_at"] = START + round(seconds * SECOND)
+
+    def told(self, signal):
+        return [row for batch in self.batches if batch.signal == signal for _, rows in batch.resources for row in rows]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def step(pipeline, world, seconds, *, scan=True):
+    if scan:
+        world.scanned(seconds)
+    pipeline.fast_tick()
+    pipeline.title_tick(moment(seconds).at)
+    return pipeline.slow_tick(moment(seconds))
+
+
+def orphan(world, pipeline):
+    world.sightings = [BackendSighting(4711, START, title("SELECT"))]
+    world.changes = [
+        (1, START, NETNS, ChangeKind.OPENED, 0, tcp(40000)),
+        (1, START + SECOND, NETNS, ChangeKind.STATE, 1, tcp(40000, TcpState.CLOSE_WAIT, rx=1)),
+    ]
+    pipeline.discover(moment(0))
+    step(pipeline, world, 1)
+    step(pipeline, world, 3)
+
+
+def test_a_leak_passes_from_the_kernel_to_an_event_a_span_and_a_metric(world):
+    pipeline = world.pipeline()
+    orphan(world, pipeline)
+    world.changes = [(1, START + 4 * SECOND, NETNS, ChangeKind.CLOSED, 8, tcp(40000, TcpState.CLOSE_WAIT, rx=1))]
+    world.sightings = []
+    step(pipeline, world, 4)
+    step(pipeline, world, 5.5)
+    pipeline.export_tick(moment(6))
+    opened, resolved = world.told("logs")
+    (span,) = world.told("traces")
+
+    assert (opened.event_name, opened.attributes["postgresql.pid"]) == ("pgsonar.leak.opened", 4711)
+    assert resolved.event_name == "pgsonar.leak.resolved"
+    assert (span.start_unix, span.span_id) == (WALL + SECOND, opened.span_id)
+    (count,) = [row for row in world.told("metrics") if row.name == "pgsonar.leak.count"]
+    assert [(p.value, p.exemplars[0].trace_id) for p in count.points] == [(1, opened.trace_id)]
+
+
+def test_all_servers_of_a_namespace_are_scanned_once(world):
+    world.servers = [server(), server(id="s2", pid=200, port=5433), server(id="s3", pid=300, netns=7)]
+    world.pipeline().discover(moment(0))
+
+    assert world.watched == {NETNS: ("/proc/100/net", {PORT, 5433}), 7: ("/proc/300/net", {PORT})}
+
+
+def test_ports_follow_the_servers_and_a_namespace_without_one_is_let_go(world):
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    world.servers = [server(port=5433)]
+    pipeline.discover(moment(2))
+    assert world.watched[NETNS][1] == {5433}
+
+    world.servers = []
+    pipeline.discover(moment(4))
+    assert world.watched == {}
+
+
+def test_a_namespace_that_cannot_be_read_is_said_once_and_in_health(world, caplog):
+    world.refuse = True
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    pipeline.discover(moment(2))
+
+    assert [r.getMessage() for r in caplog.records if "cannot scan" in r.getMessage()] == [
+        "cannot scan the sockets of db-1:5432: cannot be opened (try this)"
+    ]
+    assert "cannot be read" in pipeline.blind(moment(3).at)[0]
+
+
+def test_while_scans_fail_nothing_is_judged_and_open_leaks_are_lost_from_sight_not_resolved(world):
+    pipeline = world.pipeline()
+    orphan(world, pipeline)
+    world.changes = []
+    assert step(pipeline, world, 7, scan=False) == []
+    step(pipeline, world, 9, scan=False)
+
+    assert [row.attributes.get("pgsonar.leak.end_reason") for row in world.told("logs")] == [None, "lost_from_sight"]
+    assert "no complete scan" in pipeline.blind(moment(9).at)[0]
+
+
+def test_lost_changes_are_made_good_from_a_snapshot(world):
+    pipeline = world.pipeline()
+    world.changes = [(n, START, NETNS, ChangeKind.OPENED, 0, tcp(n)) for n in (1, 2)]
+    pipeline.discover(moment(0))
+    step(pipeline, world, 1)
+    world.stats["lost_changes"] = 5
+    world.present = [(2, START, NETNS, ChangeKind.OPENED, 0, tcp(2)), (3, START, NETNS, ChangeKind.OPENED, 0, tcp(3))]
+    step(pipeline, world, 2)
+
+    assert set(pipeline.connections.connections) == {2, 3}
+
+
+def test_an_unknown_limit_is_said_once_and_names_the_key_and_the_privilege(world, caplog):
+    world.servers = [server(limits=Limits())]
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    pipeline.discover(moment(2))
+    said = [r.getMessage() for r in caplog.records if "limit" in r.getMessage()]
+
+    assert len(said) == 1
+    assert "receivers.sockets.targets[].max_connections" in said[0]
+    assert "postgres user" in said[0]
+    assert "max_connections" in pipeline.degraded()[0]
+
+
+def test_overflows_count_from_the_first_look_and_stand_for_a_while(world):
+    world.overflows = 100
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    step(pipeline, world, 1)
+    world.overflows = 103
+    (now,) = step(pipeline, world, 2)
+    (later,) = step(pipeline, world, 13)
+    pipeline.export_tick(moment(13))
+    (row,) = [row for row in world.told("metrics") if row.name == "pgsonar.listener.overflow"]
+
+    assert (now.overflowing, later.overflowing) == (True, False)
+    assert row.points[0].value == 3
+
+
+def test_the_blind_window_is_the_longest_of_an_export_interval(world):
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    for seconds, gap in ((1, 5), (2, 9), (3, 4)):
+        world.stats["max_gap"] = gap * SECOND
+        step(pipeline, world, seconds)
+    pipeline.export_tick(moment(3))
+    (row,) = [row for row in world.told("metrics") if row.name == "pgsonar.scan.blind_window"]
+
+    assert row.points[0].value == 9
+
+
+def test_where_looking_into_processes_is_refused_it_is_not_tried_again(world):
+    asked = []
+    pipeline = world.pipeline()
+    pipeline.sources.owners.inodes = lambda pid, postmaster: asked.append(pid)
+    world.sightings = [BackendSighting(pid, START, title(port=pid)) for pid in (1, 2, 3)]
+    pipeline.discover(moment(0))
+    step(pipeline, world, 1)
+
+    assert asked == [1]
