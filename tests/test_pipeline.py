@@ -138,7 +138,8 @@ def test_a_namespace_that_cannot_be_read_is_said_once_and_in_health(world, caplo
     assert [r.getMessage() for r in caplog.records if "cannot scan" in r.getMessage()] == [
         "cannot scan the sockets of db-1:5432: cannot be opened (try this)"
     ]
-    assert "cannot be read" in pipeline.blind(moment(3).at)[0]
+    assert "cannot be read" in pipeline.degraded()[0]
+    assert pipeline.blind(moment(9).at) == []
 
 
 def test_while_scans_fail_nothing_is_judged_and_open_leaks_are_lost_from_sight_not_resolved(world):

@@ -304,16 +304,16 @@ class Pipeline:
     # --- health and the end --------------------------------------------------------------------------------------
 
     def unwatched(self) -> list[str]:
-        """Servers whose sockets cannot be scanned at all."""
+        """Servers whose sockets cannot be scanned at all, which no restart would mend."""
         return [
-            f"{server.label}: its network namespace cannot be read"
+            f"{server.label}: its network namespace cannot be read, so its sockets are not seen"
             for server in self.servers.values()
             if server.port is not None and server.netns not in self._namespaces
         ]
 
     def blind(self, at: int) -> list[str]:
         """Servers whose sockets have not been scanned completely for a while, each with the reason."""
-        reasons = self.unwatched()
+        reasons = []
         for server in self.servers.values():
             namespace = self._namespaces.get(server.netns)
             if (
@@ -325,7 +325,7 @@ class Pipeline:
 
     def degraded(self) -> list[str]:
         """What cannot be told, and what would change that."""
-        reasons = []
+        reasons = self.unwatched()
         for server in self.servers.values():
             if server.limits.ceiling is None:
                 reasons.append(f"{server.label}: limit unknown, pool_exhausted and utilization are off ({LIMIT_HINT})")

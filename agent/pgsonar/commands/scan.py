@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import socket
@@ -32,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Looks once, prints, ends: 0 when a server was found, 1 when none was."""
     config = load(arguments.config, arguments.set, os.environ)
+    # What the daemon would log stands on the screen here.
+    logging.getLogger("pgsonar").addHandler(logging.NullHandler())
     sources = open_sources(config)
     try:
         identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})

@@ -6,12 +6,12 @@ and nine threads. TLS unless the endpoint says http://, `tls.insecure` is set, o
 
 from __future__ import annotations
 
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -66,7 +66,7 @@ class GrpcTransport:
         self._metadata = [(name.lower(), value) for name, value in config.headers.items()]
         self._calls: dict[str, Any] = {
             signal: self._channel.unary_unary(
-                method, request_serializer=Message.SerializeToString, response_deserializer=response.FromString
+                method, request_serializer=methodcaller("SerializeToString"), response_deserializer=response.FromString
             )
             for signal, (method, response, _) in _METHODS.items()
         }

@@ -135,6 +135,8 @@ def _no_slot(sight: Sight, width: int) -> list[str]:
     lines += _wrap("NOT SEEN     ", "locks held, application names, transaction ages: no login is used", width)
     for sentence in sight.server.missing:
         lines += _wrap("NOT SEEN     ", sentence, width)
+    if sight.server.limits.max_connections is None:
+        lines += _wrap("NOT SEEN     ", "the limit: give receivers.sockets.targets[].max_connections", width)
     return lines
 
 
