@@ -310,11 +310,11 @@ def test_one_reading_for_discovery_needs_no_tcp6(net, tmp_path):
 # --- on the kernel -----------------------------------------------------------------------------------------------
 
 
-def wait_for(condition):
+def wait_for(condition, seen=()):
     """Waits for what must come; that it never comes is a failure, how soon it comes is not measured."""
     end = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, f"it never came after {seen}"
         time.sleep(0.005)
 
 
@@ -324,9 +324,12 @@ class Watcher:
     def __init__(self, sampler, port):
         self._sampler, self._port, self.seen = sampler, port, []
 
-    def saw(self, kind, state):
-        self.seen += [c for c in self._sampler.changes() if c[5].local.port == self._port]
-        return any(c[3] == kind and c[5].state == state for c in self.seen)
+    def wait_for(self, kinds, state=None):
+        def is_seen():
+            self.seen += [c for c in self._sampler.changes() if c[5].local.port == self._port]
+            return any(c[3] in kinds and state in {None, c[5].state} for c in self.seen)
+
+        wait_for(is_seen, self.seen)
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
@@ -342,20 +345,20 @@ def test_the_life_of_a_real_connection_is_told(family):
         sampler.watch(7, "/proc/self/net", [port])
         sampler.start()
         watcher = Watcher(sampler, port)
-        wait_for(lambda: watcher.saw(ChangeKind.OPENED, TcpState.LISTEN))
+        watcher.wait_for({ChangeKind.OPENED}, TcpState.LISTEN)
 
         client = stack.enter_context(socket.create_connection((host, port)))
-        wait_for(lambda: watcher.saw(ChangeKind.OPENED, TcpState.ESTABLISHED))
-        wait_for(lambda: watcher.saw(ChangeKind.QUEUE, TcpState.LISTEN))
+        watcher.wait_for({ChangeKind.OPENED, ChangeKind.STATE}, TcpState.ESTABLISHED)  # it may be met in SYN_RECV
+        watcher.wait_for({ChangeKind.QUEUE}, TcpState.LISTEN)
         accepted = stack.enter_context(server.accept()[0])
-        wait_for(lambda: watcher.saw(ChangeKind.INODE, TcpState.ESTABLISHED))
+        watcher.wait_for({ChangeKind.INODE}, TcpState.ESTABLISHED)
         client.send(b"x")
-        wait_for(lambda: watcher.saw(ChangeKind.QUEUE, TcpState.ESTABLISHED))
+        watcher.wait_for({ChangeKind.QUEUE}, TcpState.ESTABLISHED)
         peer, inode = client.getsockname(), os.fstat(accepted.fileno()).st_ino
         client.close()
-        wait_for(lambda: watcher.saw(ChangeKind.STATE, TcpState.CLOSE_WAIT))
+        watcher.wait_for({ChangeKind.STATE}, TcpState.CLOSE_WAIT)
         accepted.close()
-        wait_for(lambda: watcher.saw(ChangeKind.CLOSED, watcher.seen[-1][5].state))
+        watcher.wait_for({ChangeKind.CLOSED})
 
         life = [c for c in watcher.seen if c[5].remote.port == peer[1]]
         assert len({c[0] for c in life}) == 1

@@ -1,0 +1,204 @@
+"""Servers are found by themselves: real ones, and the odd ones on a /proc of the tests' own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pgsonar.config.schema import Target
+from pgsonar.demo.clients import WireClient
+from pgsonar.model import BackendKind, Endpoint, Socket, TcpState
+from pgsonar.sources.backends import BackendReader
+from pgsonar.sources.processes import Processes, voluntary_switches
+from pgsonar.sources.servers import ServerFinder
+from pgsonar.sources.sockets import read_table
+from playing import postgres
+
+
+def finder(processes=None, table=read_table, targets="auto"):
+    return ServerFinder(processes or Processes(), read_table=table, targets=targets, hostname="h", host_id="m")
+
+
+def with_port(found, port):
+    return [server for server in found if server.port == port]
+
+
+@pytest.mark.live
+def test_a_server_is_found_with_all_that_can_be_read():
+    with postgres(16) as server:
+        pid = server.pid
+        (found,) = with_port(finder().find(), server.port)
+
+    assert (found.pid, found.version, found.role, found.port_guessed) == (pid, "16", "primary", False)
+    assert found.data_directory == str(server.data_directory)
+    assert (found.limits.max_connections, found.limits.ceiling, found.limits.source) == (30, 27, "pg_control")
+    assert found.netns == os.stat("/proc/self/ns/net").st_ino
+    assert found.missing == ()
+
+
+@pytest.mark.live
+def test_the_running_limit_is_told_also_where_it_was_given_on_the_command_line_and_a_restart_keeps_the_key():
+    with postgres(16) as server:
+        watch = finder()
+        (before,) = with_port(watch.find(), server.port)
+        server.stop()
+        assert with_port(watch.find(), server.port) == []
+        server.start("-c", "max_connections=41", "-c", "superuser_reserved_connections=1")
+        (after,) = with_port(watch.find(), server.port)
+
+    assert (after.limits.max_connections, after.limits.ceiling) == (41, 40)
+    assert before.id == after.id
+    assert before.pid != after.pid
+
+
+@pytest.mark.live
+def test_several_servers_are_told_apart_and_targets_choose_among_them():
+    with postgres(16) as one, postgres(18, listen_addresses="", cluster_name="other/main") as other:
+        both = finder().find()
+        assert {one.port, other.port} <= {server.port for server in both}
+        (chosen,) = with_port(both, other.port)
+        assert (chosen.version, chosen.cluster_name) == ("18", "other/main")
+
+        by = finder(
+            targets=[
+                Target(name="a", port=one.port, cluster="c1", max_connections=5),
+                Target(name="b", data_directory=f"{other.data_directory}/"),
+                Target(name="nobody", port=1),
+            ]
+        )
+        named = {server.name: server for server in by.find()}
+
+    assert {name: server.port for name, server in named.items()} == {"a": one.port, "b": other.port}
+    assert (named["a"].id, named["a"].attributes) == ("a", (("cluster", "c1"),))
+    assert named["a"].limits.max_connections == 30, "what runs is believed before what is configured"
+    assert [target.name for target in by.unmatched()] == ["nobody"]
+
+
+@pytest.mark.live
+def test_sessions_are_read_with_their_titles_and_no_descriptor_is_left_open():
+    with postgres(16) as server:
+        (found,) = with_port(finder().find(), server.port)
+        reader = BackendReader(Processes())
+        reader.read(found, at=1)
+        before = len(os.listdir("/proc/self/fd"))
+        clients = [WireClient(server.port, "postgres") for _ in range(10)]
+        clients[0].execute("begin")
+        sessions = [s for s in reader.read(found, at=2) if s.title.kind is BackendKind.CLIENT]
+        again = {s.pid: s.switches for s in reader.read(found, at=3) if s.title.activity == "idle in transaction"}
+        for client in clients:
+            client.close()
+        while any(s.title.kind is BackendKind.CLIENT for s in reader.read(found, at=4)):
+            pass
+        after = len(os.listdir("/proc/self/fd"))
+
+    assert {s.pid for s in sessions} == {client.backend_pid for client in clients}
+    assert {s.title.port for s in sessions if s.title.activity == "idle in transaction"}
+    open_one = next(s for s in sessions if s.title.activity == "idle in transaction")
+    assert again == {open_one.pid: open_one.switches}
+    assert all(s.switches is None for s in sessions if s.title.activity == "idle")
+    assert after == before
+
+
+class Tree:
+    """A /proc of the tests' own."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def add(
+        self, pid, *, comm="postgres", parent=1, cmdline=b"/usr/lib/postgresql/15/bin/postgres\0", children=(), uid=26
+    ):
+        folder = self.root / str(pid)
+        (folder / "task" / str(pid)).mkdir(parents=True)
+        (folder / "comm").write_text(f"{comm}\n")
+        (folder / "cmdline").write_bytes(cmdline)
+        numbers = [str(parent), *["0"] * 17, "500", *["0"] * 10]
+        (folder / "stat").write_text(f"{pid} ({comm}) S {' '.join(numbers)}\n")
+        (folder / "status").write_text(
+            f"Name:\t{comm}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nNSpid:\t{pid}\t7\n"
+            "voluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t99\n"
+        )
+        (folder / "task" / str(pid) / "children").write_text("".join(f"{child} " for child in children))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return Tree(tmp_path)
+
+
+def listening(port, uid=26):
+    return Socket(Endpoint("10.0.0.1", port), Endpoint("0.0.0.0", 0), TcpState.LISTEN, 0, 0, 0, 0, 0, uid, 5)
+
+
+def found_on(tree, *rows, targets="auto"):
+    return finder(Processes(str(tree.root)), lambda directory: list(rows), targets).find()
+
+
+def test_children_and_programs_that_serve_nobody_are_no_servers(tree):
+    tree.add(10, children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres: checkpointer \0")
+    tree.add(12, cmdline=b"postgres\0--single\0-D\0/x\0")
+    tree.add(13, cmdline=b"postgres\0-C\0max_connections\0")
+    tree.add(14, comm="bash", cmdline=b"bash\0postgres\0")
+    tree.add(15, comm="a) (b", cmdline=b"x\0")
+
+    assert [server.pid for server in found_on(tree)] == [10]
+
+
+def test_without_access_the_port_is_that_of_the_only_listener_of_its_user_and_a_guess(tree):
+    tree.add(10)
+    (server,) = found_on(tree, listening(5433), listening(22, uid=0))
+
+    assert (server.port, server.port_guessed, server.address, server.version) == (5433, True, "10.0.0.1", "15")
+    assert server.limits.max_connections is None
+    assert "run as the postgres user" in server.missing[0]
+
+
+def test_among_several_listeners_the_titles_tell_the_port(tree):
+    tree.add(10, children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres: app shop 10.0.0.7(40000) idle\0")
+    session = listening(5433)._replace(remote=Endpoint("10.0.0.7", 40000), state=TcpState.ESTABLISHED)
+    (server,) = found_on(tree, listening(6432), listening(5433), session)
+
+    assert (server.port, server.port_guessed) == (5433, True)
+
+
+def test_a_limit_that_cannot_be_read_can_be_configured(tree):
+    tree.add(10)
+    (server,) = found_on(tree, listening(5433), targets=[Target(port=5433, max_connections=200)])
+
+    assert (server.limits.max_connections, server.limits.ceiling, server.limits.source) == (200, 197, "configured")
+
+
+def test_the_command_line_tells_port_and_limit_without_any_privilege(tree):
+    tree.add(10, cmdline=b"postgres\0-p\x005444\0-c\0max_connections=50\0")
+    (server,) = found_on(tree)
+
+    assert (server.port, server.port_guessed) == (5444, False)
+    assert (server.limits.max_connections, server.limits.source) == (50, "command line")
+
+
+def test_children_are_searched_for_where_the_kernel_keeps_no_list(tree):
+    tree.add(10)
+    tree.add(11, parent=10)
+    (tree.root / "10" / "task" / "10" / "children").unlink()
+
+    assert Processes(str(tree.root)).children(10) == [11]
+
+
+def test_a_process_that_has_gone_is_nothing(tree):
+    processes = Processes(str(tree.root))
+
+    assert (processes.stat(9), processes.comm(9), processes.cmdline(9), processes.uid(9)) == (None, "", b"", None)
+    assert processes.children(9) == []
+
+
+def test_numbers_of_a_process_are_read_past_a_hostile_name(tree):
+    tree.add(10, comm="x) S 99 (y", parent=3)
+    processes = Processes(str(tree.root))
+
+    assert processes.stat(10).parent == 3
+    assert processes.stat(10).started == 500 * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    assert processes.pids_in_namespaces(10) == [10, 7]
+    assert voluntary_switches(processes.read(10, "status")) == 12
+    assert voluntary_switches(b"Name:\tx\n") is None
