@@ -32,6 +32,7 @@ class World:
         self.refuse = False
         self.batches = []
         self.overflows = 0
+        self.interval = 0.1
 
     def watch(self, netns, directory, ports):
         if self.refuse:
@@ -55,6 +56,7 @@ class World:
             ),
             owners=SimpleNamespace(inodes=lambda pid, postmaster: None),
             listen_overflows=lambda directory: self.overflows,
+            interval=self.interval,
         )
         outlet = SimpleNamespace(export=self.batches.append)
         outlets = {key: [outlet] for key in ("metrics", "logs", "traces")}
@@ -214,3 +216,13 @@ def test_where_looking_into_processes_is_refused_it_is_not_tried_again(world):
     step(pipeline, world, 1)
 
     assert asked == [1]
+
+
+def test_scans_that_are_meant_to_be_rare_are_not_blindness(world):
+    world.interval = 5.0
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    step(pipeline, world, 1)
+
+    assert len(step(pipeline, world, 14, scan=False)) == 1
+    assert step(pipeline, world, 16.5, scan=False) == []

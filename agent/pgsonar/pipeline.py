@@ -33,7 +33,7 @@ from pgsonar.sources.sockets import Sampler
 
 log = logging.getLogger("pgsonar")
 
-BLIND_AFTER = 3 * SECOND  # a namespace without a complete scan for this long is out of sight
+BLIND_AFTER = 3 * SECOND  # a namespace without a complete scan for this long, or for three intervals, is out of sight
 OVERFLOW_STANDS = 10 * SECOND  # SYNs of clients that were dropped come again after 1, 2 and 4 s
 LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
@@ -55,7 +55,12 @@ class Sources:
     backends: BackendReader
     owners: OwnerReader
     listen_overflows: Callable[[str], int | None]
+    interval: float  # seconds between two scans
     proc: str = "/proc"
+
+    @property
+    def blind_after(self) -> int:
+        return max(BLIND_AFTER, round(3 * self.interval * SECOND))
 
 
 class _Namespace:
@@ -229,7 +234,11 @@ class Pipeline:
         if server.port is None:
             return True
         namespace = self._namespaces.get(server.netns)
-        return namespace is not None and namespace.stats is not None and at - namespace.stats.last_at < BLIND_AFTER
+        return (
+            namespace is not None
+            and namespace.stats is not None
+            and at - namespace.stats.last_at < self.sources.blind_after
+        )
 
     def _tell(self, events: list[EpisodeEvent]) -> None:
         for event in events:
@@ -313,14 +322,14 @@ class Pipeline:
 
     def blind(self, at: int) -> list[str]:
         """Servers whose sockets have not been scanned completely for a while, each with the reason."""
-        reasons = []
+        reasons, patience = [], self.sources.blind_after
         for server in self.servers.values():
             namespace = self._namespaces.get(server.netns)
-            if (
-                namespace is not None
-                and at - max(namespace.watched_at, namespace.stats.last_at if namespace.stats else 0) >= BLIND_AFTER
-            ):
-                reasons.append(f"{server.label}: no complete scan for {BLIND_AFTER // SECOND} s")
+            if namespace is None:
+                continue
+            last = max(namespace.watched_at, namespace.stats.last_at if namespace.stats else 0)
+            if at - last >= patience:
+                reasons.append(f"{server.label}: no complete scan for {patience // SECOND} s")
         return reasons
 
     def degraded(self) -> list[str]:

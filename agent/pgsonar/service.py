@@ -61,6 +61,7 @@ def open_sources(config: Config) -> Sources:
         backends=BackendReader(processes),
         owners=OwnerReader(),
         listen_overflows=listen_overflows,
+        interval=config.sockets.interval,
     )
 
 
