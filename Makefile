@@ -66,7 +66,8 @@ $(VENV)/.test: $(BIN)/python pyproject.toml setup.py $(NATIVE)
 
 define install
 	if command -v uv >/dev/null; then uv pip install -q --python $(BIN)/python -e '.[$(1)]'; \
-	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(1)]'; fi
+	else $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(1)]'; fi
 endef
 
 $(BIN)/python:

@@ -54,7 +54,7 @@ class World:
             backends=SimpleNamespace(
                 read=lambda of, at: [s._replace(at=at) for s in self.sightings], forget=lambda of: None
             ),
-            owners=SimpleNamespace(inodes=lambda pid, postmaster: None),
+            owners=SimpleNamespace(inodes=lambda pid, postmaster: None, forget=lambda postmaster: None),
             listen_overflows=lambda directory: self.overflows,
             interval=self.interval,
         )

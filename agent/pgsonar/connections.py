@@ -7,7 +7,7 @@ has not changed. A closed connection is kept for a while, so that a backend whos
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from pgsonar.model import SECOND, ChangeKind, Connection, Endpoint, Socket, TcpState
 
@@ -123,6 +123,3 @@ class ConnectionTable:
         newest = self._closed[-1].closed_at or 0
         while self._closed and (self._closed[0].closed_at or 0) < newest - KEEP_CLOSED:
             self._drop(self._closed.popleft())
-
-    def __iter__(self) -> Iterator[Connection]:
-        return iter(self.connections.values())

@@ -11,9 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from pgsonar.connections import ConnectionTable
-from pgsonar.model import Backend, Connection, Endpoint, Server
+from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Server
 
-UNIX = "[local]"
 START_SLACK = 50_000_000  # ns: a process start time is known to one clock tick (10 ms), the scan's to its own duration
 
 
@@ -77,7 +76,7 @@ def _by_inode(server: Server, table: ConnectionTable) -> dict[int, Connection]:
 
 def _named_by_title(server: Server, backend: Backend, table: ConnectionTable, taken: set[int]) -> Connection | None:
     title = backend.title
-    if title.host in (None, UNIX) or title.port is None or server.port is None:
+    if title.host in (None, LOCAL_HOST) or title.port is None or server.port is None:
         return None
     for candidate in table.from_peer(server.netns, server.port, Endpoint(str(title.host), title.port)):
         if candidate.id in taken:

@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pgsonar.backends import LOGIN_ACTIVITIES
-from pgsonar.model import Activity, Backend, BackendKind, Ledger, Server, TcpState
+from pgsonar.model import LOCAL_HOST, Activity, Backend, BackendKind, Ledger, Server, TcpState
 
 HOLDERS = ("session", "authenticating", "starting", "orphan", "unaccounted")
-UNIX = "[local]"
 
 
 def slot_ledger(server: Server, backends: Iterable[Backend]) -> Ledger:
@@ -28,7 +27,7 @@ def slot_ledger(server: Server, backends: Iterable[Backend]) -> Ledger:
             no_slot[backend.title.kind.value] += 1
             continue
         holders[holder] += 1
-        by_transport[holder, "unix" if backend.title.host == UNIX else "tcp"] += 1
+        by_transport[holder, "unix" if backend.title.host == LOCAL_HOST else "tcp"] += 1
     return Ledger(server.id, server.limits, holders, dict(by_transport), dict(no_slot))
 
 

@@ -169,6 +169,9 @@ class Server:
         return self.name or f"{self.address}:{self.port if self.port is not None else '?'}"
 
 
+LOCAL_HOST = "[local]"  # what a title shows instead of host(port) for a unix socket
+
+
 class BackendKind(StrEnum):
     """What a child of the postmaster is. Only CLIENT and UNKNOWN hold a slot of max_connections."""
 
@@ -185,7 +188,7 @@ class Title(NamedTuple):
     kind: BackendKind
     user: str | None = None
     database: str | None = None
-    host: str | None = None  # "[local]" for a unix socket
+    host: str | None = None  # LOCAL_HOST for a unix socket
     port: int | None = None
     activity: str | None = None  # without " waiting"
     waiting: bool = False

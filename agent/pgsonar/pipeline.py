@@ -123,6 +123,7 @@ class Pipeline:
             now_there = found.get(known.id)
             if now_there is None or now_there.pid != known.pid:
                 self.sources.backends.forget(known)
+                self.sources.owners.forget(known.pid)
             if now_there is None:
                 log.info("server %s is gone", known.label)
                 self.backends.forget(known.id)

@@ -65,6 +65,18 @@ def open_sources(config: Config) -> Sources:
     )
 
 
+def _figures(exporter: Exporter) -> dict[str, object]:
+    """What an exporter has done, for the health answer."""
+    stats = exporter.stats
+    return {
+        "sent": dict(stats.sent),
+        "failed": dict(stats.failed),
+        "dropped": dict(stats.dropped),
+        "retries": stats.retries,
+        "queue": stats.queue_requests,
+    }
+
+
 class Service:
     """Runs until `stop` is set."""
 
@@ -174,7 +186,8 @@ class Service:
         servers = [
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
         ]
-        return Health(not failing, reasons, {"version": __version__, "servers": servers})
+        exporters = {name: _figures(exporter) for name, exporter in self._exporters.items()}
+        return Health(not failing, reasons, {"version": __version__, "servers": servers, "exporters": exporters})
 
     def _close(self) -> None:
         """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""

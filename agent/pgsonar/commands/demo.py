@@ -141,12 +141,12 @@ def _summary(stage: Stage, receiver: Receiver, seconds: float) -> None:
     for leak in stage.leaks.values():
         lines += _leak_lines(leak)
     counts = receiver.counts
+    other = "something" if stage.unexpected else "nothing"
     reached = "critical" if stage.critical else "not critical"
     lines += [
         "",
-        f"pool_exhausted: {stage.exhausted} episode, {reached}; nothing else was reported."
-        if not stage.unexpected
-        else f"pool_exhausted: {stage.exhausted} episodes, {reached}.",
+        f"pool_exhausted: {stage.exhausted} episode{'s' * (stage.exhausted != 1)}, {reached}.",
+        f"The healthy pool ran {stage.healthy_transactions} transactions; {other} else was reported.",
         f"Received over OTLP/HTTP: {counts['metrics']} metric points, {counts['logs']} events,",
         f"{counts['traces']} spans in {counts['requests']} requests. The demonstration took {seconds:.0f} s.",
         "",

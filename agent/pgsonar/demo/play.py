@@ -62,6 +62,7 @@ class Stage:
         self._port = port
         self._say = say
         self._stuck: list[WireClient] = []
+        self._pool: BusyPool | None = None
 
     # --- what goes wrong -----------------------------------------------------------------------------------------
 
@@ -69,7 +70,7 @@ class Stage:
     def play(self, administrator: Administrator) -> Iterator[None]:
         """Plays the four leaks; all of them stand inside the block and are cleaned up behind it."""
         with ExitStack() as stack:
-            stack.enter_context(BusyPool(self._port, "shop", POOL))
+            self._pool = stack.enter_context(BusyPool(self._port, "shop", POOL))
             self._say(f"a healthy pool of {POOL} runs short transactions without pause (user shop)")
             stack.callback(self._leave_transaction_open().close)
             time.sleep(0.5)
@@ -152,6 +153,11 @@ class Stage:
     def _release_logins(self) -> None:
         for client in self._stuck:
             client.socket.close()
+
+    @property
+    def healthy_transactions(self) -> int:
+        """How many transactions the healthy pool has run meanwhile."""
+        return self._pool.transactions if self._pool is not None else 0
 
     # --- what is said of it --------------------------------------------------------------------------------------
 

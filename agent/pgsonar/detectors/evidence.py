@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from pgsonar.model import Backend, Connection, Sight, TcpState, TcpTimer
+from pgsonar.model import LOCAL_HOST, Backend, Connection, Sight, TcpState, TcpTimer
 
 Evidence = dict[str, str | int | float | bool]
 
@@ -34,7 +34,7 @@ def client_of(backend: Backend) -> Client:
     """Backend and client, from the socket where it is known, else from the title."""
     title, connection = backend.title, backend.connection
     remote = connection.socket.remote if connection else None
-    local = title.host == "[local]"
+    local = title.host == LOCAL_HOST
     return Client(
         pid=backend.pid,
         address=remote.address if remote else None if local else title.host,
@@ -48,6 +48,7 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
     """Title, socket row and context switches of a backend."""
     evidence: Evidence = {
         "pgsonar.evidence.title": backend.title.text,
+        "pgsonar.evidence.state_seconds": round((sight.at - backend.activity_since) / 1e9, 3),
         "pgsonar.evidence.unmoved_seconds": round((sight.at - backend.still_since) / 1e9, 3),
     }
     if backend.title.activity:

@@ -7,7 +7,7 @@ given on the command line; on a standby it holds the primary's, so there the com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from pgsonar.model import Limits
@@ -32,40 +32,37 @@ def running_limits(
     `files` is None when the configuration cannot be read; `files_changed` says it was changed after the server started,
     so that it may not be what runs; `configured` is targets[].max_connections.
     """
-    limits = _most(control, arguments, files, files_changed=files_changed, configured=configured)
+    limits = next(_by_rank(control, arguments, files, configured), Limits())
     if limits.max_connections is None:
         return limits
-    reserved, guessed = 0, False
+    guessed = limits.guessed or (limits.source == "configuration file" and files_changed)
+    reserved = 0
     for name, default in _RESERVED.items():
         value = whole_number(arguments.get(name))
         if value is None and files is not None:
             value = whole_number(files.get(name))
             guessed |= files_changed and value is not None
-        if value is None:
-            value = default
-            guessed |= files is None
-        reserved += value
-    return replace(limits, reserved=reserved, guessed=limits.guessed or guessed)
+        reserved += default if value is None else value
+    # What was neither given as an argument nor can be read is PostgreSQL's default, most likely.
+    guessed |= files is None and not _RESERVED.keys() <= arguments.keys()
+    return replace(limits, reserved=reserved, guessed=guessed)
 
 
-def _most(
-    control: ControlFile | None,
-    arguments: Mapping[str, str],
-    files: Mapping[str, str] | None,
-    *,
-    files_changed: bool,
-    configured: int | None,
-) -> Limits:
-    by_control = Limits(control.max_connections, None, "pg_control") if control is not None else None
-    if by_control is not None and control is not None and control.role != "standby":
-        return by_control
+def _by_rank(
+    control: ControlFile | None, arguments: Mapping[str, str], files: Mapping[str, str] | None, configured: int | None
+) -> Iterator[Limits]:
+    """What each source says of max_connections, the best first."""
+    if control is not None and control.role != "standby":
+        yield Limits(control.max_connections, None, "pg_control")
     on_line = whole_number(arguments.get("max_connections"))
+    if on_line is not None:
+        yield Limits(on_line, None, "command line")
     written = whole_number(files.get("max_connections")) if files is not None else None
-    by_rank = (
-        None if on_line is None else Limits(on_line, None, "command line"),
-        None if written is None else Limits(written, None, "configuration file", guessed=files_changed),
-        None if configured is None else Limits(configured, None, "configured"),
-        None if by_control is None else replace(by_control, guessed=True),
-        None if files is None else Limits(_DEFAULT, None, "configuration file", guessed=True),
-    )
-    return next((limits for limits in by_rank if limits is not None), Limits())
+    if written is not None:
+        yield Limits(written, None, "configuration file")
+    if configured is not None:
+        yield Limits(configured, None, "configured")
+    if control is not None:
+        yield Limits(control.max_connections, None, "pg_control", guessed=True)
+    if files is not None:
+        yield Limits(_DEFAULT, None, "configuration file", guessed=True)

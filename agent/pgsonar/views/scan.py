@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pgsonar.ledger import holder_of
-from pgsonar.model import Activity, Backend, Sight, TcpState
+from pgsonar.model import LOCAL_HOST, Activity, Backend, Sight, TcpState
 from pgsonar.signals.words import age, count
 
 # (letter, name), in the order in which the bar shows them.
@@ -120,7 +120,7 @@ def _holder(backend: Backend) -> tuple[str, str]:
     title = backend.title
     name = f"{title.user}@{title.database}" if title.user and title.database else title.user or title.text or "?"
     host = title.host or "?"
-    return name, "unix socket" if host == "[local]" else host
+    return name, "unix socket" if host == LOCAL_HOST else host
 
 
 def _no_slot(sight: Sight, width: int) -> list[str]:
