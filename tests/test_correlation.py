@@ -130,3 +130,24 @@ def test_sessions_over_a_unix_socket_have_no_row(table):
     Correlation().bind(server(), [local], table)
 
     assert local.connection is None
+
+
+def test_a_client_told_by_name_is_found_by_its_port_if_that_is_unique(table):
+    mine = backend(title(host="app-7.example", port=40000))
+    opened(table, 1, tcp(40000))
+    Correlation().bind(server(), [mine], table)
+    assert mine.connection.id == 1
+
+    unsure = backend(title(host="app-8.example", port=50000), pid=2)
+    opened(table, 2, tcp(50000))
+    opened(table, 3, tcp(50000, address="10.0.0.8"))
+    Correlation().bind(server(), [unsure], table)
+    assert unsure.connection is None
+
+
+def test_the_zone_of_a_link_local_address_is_not_in_the_row(table):
+    mine = backend(title(host="fe80::1%eth0", port=40000))
+    opened(table, 1, tcp(40000, address="fe80::1"))
+    Correlation().bind(server(), [mine], table)
+
+    assert mine.connection.id == 1

@@ -78,13 +78,30 @@ def _named_by_title(server: Server, backend: Backend, table: ConnectionTable, ta
     title = backend.title
     if title.host in (None, LOCAL_HOST) or title.port is None or server.port is None:
         return None
-    for candidate in table.from_peer(server.netns, server.port, Endpoint(str(title.host), title.port)):
+    # The kernel's tables show a link-local address without its zone.
+    address = str(title.host).partition("%")[0]
+    for candidate in table.from_peer(server.netns, server.port, Endpoint(address, title.port)):
         if candidate.id in taken:
             continue
         # A connection that ended before the process began belongs to an earlier holder of the same 4-tuple.
         if candidate.closed_at is None or candidate.closed_at >= backend.started + START_SLACK:
             return candidate
-    return None
+    return _by_port_alone(server, title.port, table, taken) if _is_name(address) else None
+
+
+def _is_name(host: str) -> bool:
+    """Whether a title names its client (log_hostname = on) instead of giving the address."""
+    return ":" not in host and any(character.isalpha() for character in host)
+
+
+def _by_port_alone(server: Server, port: int, table: ConnectionTable, taken: set[int]) -> Connection | None:
+    """The connection from a client's port, if there is only one."""
+    found = [
+        c
+        for c in table.of_namespace(server.netns)
+        if c.socket.remote.port == port and c.socket.local.port == server.port and c.id not in taken
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def owners(backends: Iterable[Backend]) -> dict[int, Backend]:
