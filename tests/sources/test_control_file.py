@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,17 @@ def test_it_reads_what_pg_controldata_reads(major):
         damaged = raw[:position] + bytes([raw[position] ^ 1]) + raw[position + 1 :]
         assert parse_control_file(damaged) is None
     assert parse_control_file(raw[:300]) is None
+
+
+@pytest.mark.parametrize("major", [12, 13, 14, 17])
+def test_it_reads_the_files_of_the_other_majors(major):
+    """Made by initdb of each major: the first 512 bytes, the rest is padding."""
+    raw = (Path(__file__).parents[1] / "proc" / "pg_control" / f"{major}.bin").read_bytes()
+    control = parse_control_file(raw)
+
+    assert control is not None
+    assert (control.max_connections, control.max_worker_processes, control.max_wal_senders) == (100, 8, 10)
+    assert control.role is None, "a server that was shut down has none"
 
 
 def test_a_directory_without_one_is_unknown(tmp_path):

@@ -39,8 +39,13 @@ class Layout(NamedTuple):
     crc: int
 
 
-# By pg_control_version. 1201: PostgreSQL 12; 1300: 13 to 17; 1800: 18.
-LAYOUTS = {1201: Layout(180, 288), 1300: Layout(180, 288), 1800: Layout(180, 292)}
+# By pg_control_version. 1201: PostgreSQL 12; 1300: 13 to 16; 1700: 17; 1800: 18.
+LAYOUTS = {
+    1201: Layout(180, 288),
+    1300: Layout(180, 288),
+    1700: Layout(180, 288),
+    1800: Layout(180, 292),
+}
 
 
 def read_control_file(data_directory: Path) -> ControlFile | None:
