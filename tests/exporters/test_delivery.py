@@ -241,7 +241,7 @@ def test_giving_up_after_a_time_is_a_loss_that_is_counted():
 @pytest.mark.parametrize("hangs", [False, True])
 def test_the_end_is_bounded_whatever_the_backend_does(hangs):
     with Receiver() as receiver:
-        receiver.script.extend([Answer(503, delay=2.0 if hangs else 0.0)] * 100)
+        receiver.script.extend([Answer(503, delay=6.0 if hangs else 0.0)] * 100)
         exporter = http(receiver.endpoint)
         exporter.export(events("a", "b"))
         exporter.export(events("c"))
@@ -250,22 +250,22 @@ def test_the_end_is_bounded_whatever_the_backend_does(hangs):
         seconds = time.monotonic() - began
 
     assert unsent == 3
-    assert seconds < 1.8
+    assert seconds < 4
 
 
 def test_a_backend_that_hangs_delays_neither_the_caller_nor_another_exporter():
     with Receiver() as slow, Receiver() as quick:
-        slow.script.append(Answer(200, delay=1.5))
+        slow.script.append(Answer(200, delay=6.0))
         exporters = [http(slow.endpoint), http(quick.endpoint)]
         began = time.monotonic()
         for exporter in exporters:
             exporter.export(events("x"))
         handed_over = time.monotonic() - began
-        until(lambda: quick.events, 1.0)
+        until(lambda: quick.events, 4.0)
         for exporter in exporters:
-            exporter.close(3)
+            exporter.close(1)
 
-    assert handed_over < 0.5
+    assert handed_over < 3
 
 
 def test_the_file_holds_a_line_of_json_for_each_request_as_the_collector_writes_it(tmp_path):
