@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # The agent as an image. Index and certificate settings come from the build: PIP_* arguments, PIP_CERT naming a CA bundle
 # that is mounted for the build; nothing of them stays in the final stage.
 
