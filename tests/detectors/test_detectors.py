@@ -61,6 +61,14 @@ class TestIdleInTransaction:
         assert {f.severity for f in find(IdleInTransaction(), old)} == {Severity.HIGH}
         assert {f.severity for f in find(IdleInTransaction(), young)} == {Severity.WARNING}
 
+    def test_half_of_a_pool_that_stands_is_high_though_it_is_little_of_the_ceiling(self):
+        of = server(limits=Limits(500, 3, "pg_control"))
+        pool = [backend(title("idle", port=n), pid=n) for n in (1, 2)]
+        held = [backend(title("idle in transaction", port=n), pid=n, still=NOW - 31 * SECOND) for n in (3, 4)]
+
+        assert find(IdleInTransaction(), pool + held, of=of)[0].severity == Severity.HIGH
+        assert find(IdleInTransaction(), [*pool, *pool, *held], of=of)[0].severity == Severity.WARNING
+
     def test_the_leader_of_a_parallel_dump_is_information(self):
         leader = backend(title("idle in transaction"))
         worker = backend(title("COPY"), pid=2, started=START + SECOND)

@@ -7,6 +7,7 @@ nor queues move: a transaction of short statements shows the same title in every
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import client_of, slot_evidence, who
@@ -31,9 +32,13 @@ class IdleInTransaction:
         members = [b for b in sight.backends if _stands(b)]
         if not members:
             return
-        high = _severe(sight, members)
+        pools: dict[str, list[Backend]] = defaultdict(list)
+        for backend in sight.backends:
+            pools[who(backend)].append(backend)
+        jobs = [b for b in sight.backends if _JOB.match(b.title.activity or "")]
+        high = _severe(sight, members, pools)
         for backend in members:
-            job = _part_of_a_job(backend, sight.backends)
+            job = _part_of_a_job(backend, jobs)
             aborted = backend.title.activity == Activity.ABORTED
             yield Finding(
                 kind=self.kind,
@@ -54,7 +59,7 @@ def _stands(backend: Backend) -> bool:
     return in_transaction and backend.switches is not None
 
 
-def _severe(sight: Sight, members: list[Backend]) -> bool:
+def _severe(sight: Sight, members: list[Backend], pools: dict[str, list[Backend]]) -> bool:
     """Somebody waits for a lock in the same database, or a standing share of the ceiling or of a pool is gone."""
     databases = {b.title.database for b in members}
     if any(b.title.waiting and b.title.database in databases for b in sight.backends):
@@ -63,19 +68,17 @@ def _severe(sight: Sight, members: list[Backend]) -> bool:
     ceiling = sight.server.limits.ceiling
     if ceiling and len(standing) >= SHARE_OF_CEILING * ceiling:
         return True
-    for identity in {who(b) for b in standing}:
-        pool = sum(1 for b in sight.backends if who(b) == identity)
-        if pool >= POOL and sum(1 for b in standing if who(b) == identity) >= SHARE_OF_POOL * pool:
-            return True
-    return False
-
-
-def _part_of_a_job(backend: Backend, backends: list[Backend]) -> bool:
     return any(
-        other is not backend
-        and who(other) == who(backend)
+        len(pools[identity]) >= POOL and number >= SHARE_OF_POOL * len(pools[identity])
+        for identity, number in Counter(who(b) for b in standing).items()
+    )
+
+
+def _part_of_a_job(backend: Backend, jobs: list[Backend]) -> bool:
+    """Whether sessions of the same identity that started with it run a dump or DDL."""
+    return any(
+        abs(other.started - backend.started) <= TOGETHER
         and other.title.database == backend.title.database
-        and abs(other.started - backend.started) <= TOGETHER
-        and _JOB.match(other.title.activity or "")
-        for other in backends
+        and who(other) == who(backend)
+        for other in jobs
     )
