@@ -12,8 +12,13 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 HEADER = HERE / "pgsonar.h"
-SOURCES = ["procnet.c", "ring.c", "table.c", "scan.c", "sampler.c", "watches.c", "owners.c"]
-INTERNAL = ["api.h", "table.h", "scan.h", "sampler.h"]
+SOURCES = [
+    *("procnet.c", "merge.c", "scan.c"),
+    *("diagmsg.c", "sockdiag.c", "gate.c"),
+    *("table.c", "ring.c", "tick.c", "sampler.c", "watches.c"),
+    "owners.c",
+]
+INTERNAL = [f"{name}.h" for name in ("api", "procnet", "scan", "diagmsg", "sockdiag", "gate", "table", "sampler")]
 
 # The limited API gives one wheel for CPython 3.11 and later. Free-threaded Python does not have it.
 limited = not sysconfig.get_config_var("Py_GIL_DISABLED")

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "api.h"
+#include "procnet.h"
 
 enum {
     SL_MIN = 4,  /* `%4d:`, the row's number, which means nothing and is not examined */
@@ -23,13 +23,6 @@ static const uint8_t hex_digits[256] = {
     ['8'] = 0x18, ['9'] = 0x19, ['A'] = 0x1A, ['B'] = 0x1B, ['C'] = 0x1C, ['D'] = 0x1D, ['E'] = 0x1E, ['F'] = 0x1F,
 };
 
-/* The ports looked for, as the four digits of their text: a row of no interest is turned away undecoded. */
-typedef struct port_texts {
-    uint32_t texts[PGS_MAX_PORTS];
-    uint32_t count;
-    int remote_too;
-} port_texts;
-
 /* A place in a line. `good` loses IS_DIGIT once anything was wrong, so that the digits need no branch each. */
 typedef struct cursor {
     const char *at;
@@ -37,34 +30,17 @@ typedef struct cursor {
     uint8_t good;
 } cursor;
 
-typedef enum line_kind { LINE_ROW, LINE_SKIPPED, LINE_HEADER, LINE_MALFORMED } line_kind;
-
-static uint32_t load_text4(const char *text)
-{
-    uint32_t value;
-    memcpy(&value, text, sizeof value);
-    return value;
-}
-
-static void write_port_texts(port_texts *wanted, const uint16_t *ports, uint32_t count, int remote_too)
+void pgs_write_port_texts(pgs_port_texts *wanted, const uint16_t *ports, uint32_t count, int remote_too)
 {
     static const char digits[] = "0123456789ABCDEF";
     wanted->count = count < PGS_MAX_PORTS ? count : PGS_MAX_PORTS;
     wanted->remote_too = remote_too;
+    wanted->texts[0] = 0;
     for (uint32_t i = 0; i < wanted->count; i++) {
         char text[4] = {digits[ports[i] >> 12], digits[ports[i] >> 8 & 15], digits[ports[i] >> 4 & 15],
                         digits[ports[i] & 15]};
-        wanted->texts[i] = load_text4(text);
+        wanted->texts[i] = pgs_load4(text);
     }
-}
-
-static int is_wanted(const port_texts *wanted, const char *local, const char *remote)
-{
-    uint32_t local_text = load_text4(local), remote_text = load_text4(remote);
-    for (uint32_t i = 0; i < wanted->count; i++)
-        if (wanted->texts[i] == local_text || (wanted->remote_too && wanted->texts[i] == remote_text))
-            return 1;
-    return wanted->count == 0;
 }
 
 /* One or two hexadecimal digits. The caller knows that they lie within the line. */
@@ -106,23 +82,20 @@ static void expect(cursor *c, char separator)
         c->good = 0;
 }
 
-/* `%08lX`: eight digits or more, capped at 32 bits. */
-static uint32_t take_ticks(cursor *c)
+/* `%08lX`, the time left: eight digits or more, of no further interest. */
+static void skip_ticks(cursor *c)
 {
-    uint32_t high = 0;
     for (int extra = 0; c->end - c->at > 8 && c->at[8] != ' '; extra++) {
-        high |= take_hex(c, 1);
+        take_hex(c, 1);
         if (extra == 8)
             c->good = 0;
         if (!c->good)
-            return 0;
+            return;
     }
-    if (c->end - c->at < 8) {
+    if (c->end - c->at < 8)
         c->good = 0;
-        return 0;
-    }
-    uint32_t low = take_hex8(c);
-    return high ? UINT32_MAX : low;
+    else
+        take_hex8(c);
 }
 
 /* A decimal number of at most `limit`, spaces before it, and a space or the end of the line after it. */
@@ -167,7 +140,7 @@ static int take_numbers(cursor *c, pgs_row *row)
     expect(c, ' ');
     row->timer = (uint8_t)take_hex(c, 2);
     expect(c, ':');
-    row->timer_ticks = take_ticks(c);
+    skip_ticks(c);
     if (!c->good || c->end - c->at < 1 + 8 + 1)
         return 0;
     expect(c, ' ');
@@ -182,7 +155,7 @@ static int take_numbers(cursor *c, pgs_row *row)
     return c->good && row->state >= PGS_ESTABLISHED && row->state <= PGS_CLOSING;
 }
 
-static line_kind parse_line(const char *line, const char *end, int family, const port_texts *wanted, pgs_row *row)
+enum pgs_line pgs_parse_line(const char *line, const char *end, int family, const pgs_port_texts *wanted, pgs_row *row)
 {
     static const char header[] = "  sl  local_address";
     const size_t length = (size_t)(end - line);
@@ -190,20 +163,20 @@ static line_kind parse_line(const char *line, const char *end, int family, const
     const ptrdiff_t port = 2 + 8 * words;         /* after the colon of `sl`: " ADDRESS:PORT ADDRESS:PORT " */
     const ptrdiff_t remote_port = 2 * port + 4;
     if (length < sizeof header - 1 || length >= PGS_MAX_ROW_TEXT)
-        return LINE_MALFORMED;
+        return PGS_LINE_MALFORMED;
     const char *colon = line + SL_MIN;
     while (colon < line + SL_MAX && *colon != ':')
         colon++;
     if (*colon != ':')
-        return memcmp(line, header, sizeof header - 1) ? LINE_MALFORMED : LINE_HEADER;
+        return memcmp(line, header, sizeof header - 1) ? PGS_LINE_MALFORMED : PGS_LINE_HEADER;
     const char *sides = colon + 1;
     if (end - sides < remote_port + 5)
-        return LINE_MALFORMED;
+        return PGS_LINE_MALFORMED;
     if (sides[0] != ' ' || sides[port - 1] != ':' || sides[port + 4] != ' ' || sides[remote_port - 1] != ':' ||
         sides[remote_port + 4] != ' ')
-        return LINE_MALFORMED;
-    if (!is_wanted(wanted, sides + port, sides + remote_port))
-        return LINE_SKIPPED;
+        return PGS_LINE_MALFORMED;
+    if (!pgs_is_wanted(wanted, sides + port, sides + remote_port))
+        return PGS_LINE_SKIPPED;
     cursor c = {sides + 1, end, IS_DIGIT};
     take_address(&c, words, row->local_address);
     expect(&c, ':');
@@ -215,29 +188,31 @@ static line_kind parse_line(const char *line, const char *end, int family, const
     expect(&c, ' ');
     row->family = (uint8_t)family;
     row->reserved = 0;
-    return take_numbers(&c, row) ? LINE_ROW : LINE_MALFORMED;
+    row->bound_interface = 0;
+    row->cookie = 0;
+    return take_numbers(&c, row) ? PGS_LINE_ROW : PGS_LINE_MALFORMED;
 }
 
 void pgs_parse(const char *text, uint64_t length, int family, const uint16_t *ports, uint32_t port_count,
                int remote_too, pgs_row *out, uint32_t capacity, pgs_parse_result *result)
 {
-    port_texts wanted;
+    pgs_port_texts wanted;
     const char *line = text, *const end = text + length;
-    write_port_texts(&wanted, ports, port_count, remote_too);
+    pgs_write_port_texts(&wanted, ports, port_count, remote_too);
     memset(result, 0, sizeof *result);
     while (line < end) {
         const char *newline = memchr(line, '\n', (size_t)(end - line));
         if (!newline)
             break;
         pgs_row row; /* a local one: the line that would not fit `out` is parsed, to know that it is a row */
-        line_kind kind = parse_line(line, newline, family, &wanted, &row);
-        if (kind == LINE_ROW) {
+        enum pgs_line kind = pgs_parse_line(line, newline, family, &wanted, &row);
+        if (kind == PGS_LINE_ROW) {
             if (result->rows == capacity)
                 break;
             out[result->rows++] = row;
         }
-        result->skipped += kind == LINE_SKIPPED;
-        result->malformed += kind == LINE_MALFORMED;
+        result->skipped += kind == PGS_LINE_SKIPPED;
+        result->malformed += kind == PGS_LINE_MALFORMED;
         result->lines++;
         line = newline + 1;
     }

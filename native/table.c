@@ -1,19 +1,20 @@
 /*
  * The sockets of one namespace and their diff. The rule: a scan is not atomic, so a second sighting in one scan is
- * ignored, and absence is a suspicion until a second complete scan in a row confirms it.
+ * ignored, and absence is a suspicion until the kernel, asked for that socket, or a second complete scan confirms it.
  *
  * The key is the directed pair of address and port; the inode is an attribute, because the kernel reuses inodes and a
  * socket has none before it is accepted and after it is closed. LISTEN is the exception: sockets that share a port
  * through SO_REUSEPORT differ in nothing else, so there the inode belongs to the key and each keeps its own backlog.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "table.h"
+
+#include <stdlib.h>
 
 enum {
     KEY_SIZE = 16 + 16 + 2 + 2, /* both addresses and ports, which open pgs_row without a gap */
-    FIRST_SLOTS = 256
+    FIRST_SLOTS = 256,
+    TOLD_SLOTS = 16384,         /* outstanding ends number hundreds at 10000 connections a second */
+    TOLD_WINDOW = 16
 };
 
 void pgs_table_init(pgs_table *table, uint32_t netns, uint64_t seed, pgs_ring *ring)
@@ -22,14 +23,25 @@ void pgs_table_init(pgs_table *table, uint32_t netns, uint64_t seed, pgs_ring *r
     table->netns = netns;
     table->seed = seed;
     table->ring = ring;
+    table->is_first = 1;
 }
 
 void pgs_table_free(pgs_table *table)
 {
     free(table->entries);
     free(table->slots);
-    table->entries = NULL;
-    table->slots = NULL;
+    free(table->order);
+    free(table->next_order);
+    free(table->differences);
+    free(table->notes);
+    free(table->told.cookies);
+    memset(table, 0, sizeof *table);
+}
+
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9E3779B97F4A7C15u; /* 2^64 / golden ratio: spreads every bit upwards */
+    return hash ^ hash >> 32;
 }
 
 static uint32_t hash_of(const pgs_table *table, const pgs_row *row)
@@ -38,19 +50,24 @@ static uint32_t hash_of(const pgs_table *table, const pgs_row *row)
     uint64_t hash = table->seed;
     memcpy(words, row, KEY_SIZE);
     words[5] = row->state == PGS_LISTEN ? row->inode + 1 : 0;
-    for (int i = 0; i < 6; i++) {
-        hash = (hash ^ words[i]) * 0x9E3779B97F4A7C15u; /* 2^64 / golden ratio: spreads every bit upwards */
-        hash ^= hash >> 32;
-    }
+    for (int i = 0; i < 6; i++)
+        hash = mix(hash, words[i]);
     return (uint32_t)hash;
 }
 
-static int same_key(const pgs_row *a, const pgs_row *b)
+int pgs_same_key(const pgs_row *a, const pgs_row *b)
 {
     if ((a->state == PGS_LISTEN) != (b->state == PGS_LISTEN) || memcmp(a, b, KEY_SIZE))
         return 0;
     return a->state != PGS_LISTEN || a->inode == b->inode;
 }
+
+static int same_row(const pgs_row *a, const pgs_row *b)
+{
+    return !memcmp(a, b, sizeof *a); /* it has no padding */
+}
+
+_Static_assert(sizeof(pgs_row) == 16 + 16 + 2 + 2 + 4 + 6 * 4 + 2 * 8, "rows are compared as bytes");
 
 /* The slot of the row's key, or the free slot where it belongs. */
 static uint32_t find_slot(const pgs_table *table, uint32_t hash, const pgs_row *row)
@@ -58,7 +75,7 @@ static uint32_t find_slot(const pgs_table *table, uint32_t hash, const pgs_row *
     uint32_t slot = hash & table->slot_mask;
     for (; table->slots[slot]; slot = (slot + 1) & table->slot_mask) {
         const pgs_entry *entry = &table->entries[table->slots[slot] - 1];
-        if (entry->hash == hash && same_key(&entry->row, row))
+        if (entry->hash == hash && pgs_same_key(&entry->row, row))
             break;
     }
     return slot;
@@ -86,26 +103,91 @@ static int reserve(pgs_table *table)
     return PGS_OK;
 }
 
-static void tell(pgs_table *table, const pgs_entry *entry, uint8_t kind, uint8_t previous_state, uint64_t at)
+/* --- ends the kernel has yet to tell ------------------------------------------------------------------------------ */
+
+static uint64_t *told_window(const pgs_table *table, uint64_t cookie)
+{
+    return table->told.cookies + (mix(table->seed, cookie) & (TOLD_SLOTS - 1));
+}
+
+static void remember_told(pgs_table *table, uint64_t cookie)
+{
+    if (!table->told.cookies || !cookie)
+        return;
+    uint64_t *window = told_window(table, cookie);
+    for (int i = 0; i < TOLD_WINDOW; i++)
+        if (!window[i]) {
+            window[i] = cookie;
+            return;
+        }
+    window[table->told.victim++ % TOLD_WINDOW] = cookie; /* left by ends that were lost */
+}
+
+static int was_told(pgs_table *table, uint64_t cookie)
+{
+    uint64_t *window = told_window(table, cookie);
+    for (int i = 0; i < TOLD_WINDOW; i++)
+        if (window[i] == cookie) {
+            window[i] = 0;
+            return 1;
+        }
+    return 0;
+}
+
+int pgs_table_expect_ends(pgs_table *table, int expected)
+{
+    free(table->told.cookies);
+    table->told.cookies = expected ? calloc(TOLD_SLOTS + TOLD_WINDOW, sizeof *table->told.cookies) : NULL;
+    if (expected && !table->told.cookies)
+        return PGS_E_NOMEM;
+    if (expected)
+        table->ends_are_told = 1; /* the caller clears it when the last TIME_WAIT of that time is over */
+    return PGS_OK;
+}
+
+/* --- changes ------------------------------------------------------------------------------------------------------ */
+
+static pgs_change *send(pgs_table *table, const pgs_entry *entry, uint8_t kind, uint8_t previous_state, uint64_t at)
 {
     pgs_ring *ring = table->ring;
     if (table->out_of_step || ring->count == ring->capacity) {
         table->out_of_step = 1;
         table->lost++;
-        return;
+        return NULL;
     }
-    ring->filling[ring->count++] = (pgs_change){.connection = entry->connection, .at = at, .netns = table->netns,
-                                                .kind = kind, .previous_state = previous_state, .row = entry->row};
+    pgs_change *change = &ring->filling[ring->count++];
+    *change = (pgs_change){.connection = entry->connection, .at = at, .netns = table->netns, .kind = kind,
+                           .previous_state = previous_state, .row = entry->row};
+    return change;
 }
 
 /* Makes the entry a connection that begins now. */
 static void open_entry(pgs_table *table, pgs_entry *entry, const pgs_row *row, uint64_t at)
 {
+    uint32_t hash = entry->hash, place = entry->place;
+    uint64_t scan = entry->scan;
+    memset(entry, 0, sizeof *entry);
+    entry->hash = hash;
+    entry->place = place;
+    entry->scan = scan;
     entry->row = *row;
     entry->connection = ++table->ring->connections;
     entry->opened_at = at;
     entry->owned_inode = row->inode;
-    tell(table, entry, PGS_OPENED, 0, at);
+    entry->owned_cookie = row->state == PGS_TIME_WAIT ? 0 : row->cookie;
+    table->opened += !table->is_first && row->state != PGS_LISTEN;
+    send(table, entry, PGS_OPENED, 0, at);
+}
+
+static void close_entry(pgs_table *table, const pgs_entry *entry, const pgs_details *final, uint64_t at)
+{
+    table->closed += entry->row.state != PGS_LISTEN;
+    pgs_change *change = send(table, entry, PGS_CLOSED, entry->row.state, at);
+    if (change && final) {
+        change->is_final = 1;
+        change->bytes_sent = final->bytes_sent;
+        change->bytes_received = final->bytes_received;
+    }
 }
 
 /* A socket never goes back: another phase downwards is another socket on the same addresses. */
@@ -114,10 +196,15 @@ static int phase(uint8_t state)
     return state == PGS_SYN_SENT || state == PGS_SYN_RECV ? 0 : state == PGS_ESTABLISHED ? 1 : 2;
 }
 
+/* TIME_WAIT has a cookie of its own, whatever socket it remains of (inet_twsk_alloc). */
 static int is_another_socket(const pgs_entry *entry, const pgs_row *row)
 {
     if (entry->owned_inode && row->inode && entry->owned_inode != row->inode)
         return 1;
+    if (row->cookie && row->state != PGS_TIME_WAIT && entry->owned_cookie && entry->owned_cookie != row->cookie)
+        return 1;
+    if (row->cookie && row->state == PGS_TIME_WAIT && entry->row.state == PGS_TIME_WAIT && entry->row.cookie)
+        return row->cookie != entry->row.cookie;
     return phase(row->state) < phase(entry->row.state);
 }
 
@@ -128,7 +215,7 @@ static uint8_t kind_of_change(const pgs_row *old, const pgs_row *new)
         return PGS_STATE;
     if (old->inode != new->inode)
         return PGS_INODE;
-    if (!old->tx_queue != !new->tx_queue || !old->rx_queue != !new->rx_queue ||
+    if ((new->state != PGS_LISTEN && !old->tx_queue != !new->tx_queue) || !old->rx_queue != !new->rx_queue ||
         (new->state == PGS_LISTEN && old->rx_queue != new->rx_queue))
         return PGS_QUEUE;
     if (old->probes != new->probes || old->retransmits != new->retransmits || old->timer != new->timer)
@@ -140,7 +227,8 @@ static void see_again(pgs_table *table, pgs_entry *entry, const pgs_row *row, ui
 {
     uint8_t previous_state = entry->row.state;
     if (is_another_socket(entry, row)) {
-        tell(table, entry, PGS_CLOSED, previous_state, at);
+        close_entry(table, entry, NULL, at);
+        remember_told(table, entry->owned_cookie);
         open_entry(table, entry, row, at);
         return;
     }
@@ -148,33 +236,10 @@ static void see_again(pgs_table *table, pgs_entry *entry, const pgs_row *row, ui
     entry->row = *row;
     if (row->inode)
         entry->owned_inode = row->inode;
+    if (row->cookie && row->state != PGS_TIME_WAIT)
+        entry->owned_cookie = row->cookie;
     if (kind)
-        tell(table, entry, kind, previous_state, at);
-}
-
-static int see(pgs_table *table, const pgs_row *row, uint64_t at)
-{
-    if (reserve(table) != PGS_OK)
-        return PGS_E_NOMEM;
-    uint32_t hash = hash_of(table, row);
-    uint32_t slot = find_slot(table, hash, row);
-    pgs_entry *entry;
-    if (!table->slots[slot]) {
-        entry = &table->entries[table->count++];
-        table->slots[slot] = table->count;
-        entry->hash = hash;
-        open_entry(table, entry, row, at);
-    } else {
-        entry = &table->entries[table->slots[slot] - 1];
-        if (entry->scan == table->scan) {
-            table->duplicates++;
-            return PGS_OK;
-        }
-        see_again(table, entry, row, at);
-    }
-    entry->scan = table->scan;
-    entry->absent_at = 0;
-    return PGS_OK;
+        send(table, entry, kind, previous_state, at);
 }
 
 /* Frees a slot and closes the gap behind it, so that probing needs no tombstones (Knuth, TAOCP 3, 6.4, algorithm R). */
@@ -191,36 +256,247 @@ static void clear_slot(pgs_table *table, uint32_t gap)
     table->slots[gap] = 0;
 }
 
+static int has_place(const pgs_table *table, uint32_t index)
+{
+    uint32_t place = table->entries[index].place;
+    return place < table->order_count && table->order[place] == index;
+}
+
 static void remove_entry(pgs_table *table, uint32_t index)
 {
-    pgs_entry *entry = &table->entries[index], *last = &table->entries[table->count - 1];
+    const uint32_t last = table->count - 1;
+    pgs_entry *entry = &table->entries[index];
     clear_slot(table, find_slot(table, entry->hash, &entry->row));
-    if (entry != last) {
-        table->slots[find_slot(table, last->hash, &last->row)] = index + 1;
-        *entry = *last;
+    if (index != last) {
+        const pgs_entry *moved = &table->entries[last];
+        if (has_place(table, last))
+            table->order[moved->place] = index;
+        table->slots[find_slot(table, moved->hash, &moved->row)] = index + 1;
+        *entry = *moved;
     }
+    table->entries[last].raw[0] = 0; /* the order may still lead here: nothing is found */
     table->count--;
 }
 
-int pgs_table_update(pgs_table *table, const pgs_row *rows, uint32_t count, uint64_t at)
+/* --- a scan ------------------------------------------------------------------------------------------------------- */
+
+int pgs_table_begin(pgs_table *table)
 {
-    table->scan++;
-    for (uint32_t i = 0; i < count; i++)
-        if (see(table, &rows[i], at) != PGS_OK)
-            return PGS_E_NOMEM; /* what was seen holds; from what was not seen nothing follows */
-    for (uint32_t i = 0; i < table->count;) {
-        pgs_entry *entry = &table->entries[i];
-        if (entry->scan != table->scan && entry->absent_at) {
-            tell(table, entry, PGS_CLOSED, entry->row.state, entry->absent_at);
-            remove_entry(table, i);
-            continue; /* another entry may stand here now */
-        }
-        if (entry->scan != table->scan)
-            entry->absent_at = at;
-        i++;
+    if (table->order_capacity < table->capacity) { /* an entry enters an order once */
+        uint32_t *order = realloc(table->order, table->capacity * sizeof *order);
+        if (order)
+            table->order = order;
+        uint32_t *next = order ? realloc(table->next_order, table->capacity * sizeof *next) : NULL;
+        if (!next)
+            return PGS_E_NOMEM;
+        table->next_order = next;
+        table->order_capacity = table->capacity;
     }
+    table->scan++;
+    table->cursor = table->next_count = table->seen = table->difference_count = table->note_count = 0;
+    table->is_reordered = 0;
     return PGS_OK;
 }
+
+/* Makes room for one element more of an array that doubles. */
+static int grow(void **array, uint32_t count, uint32_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return PGS_OK;
+    uint32_t more = *capacity ? 2 * *capacity : 64;
+    void *grown = realloc(*array, more * size);
+    if (!grown)
+        return PGS_E_NOMEM;
+    *array = grown;
+    *capacity = more;
+    return PGS_OK;
+}
+
+static int add_difference(pgs_table *table, uint32_t entry, const pgs_row *row)
+{
+    void *array = table->differences;
+    int code = grow(&array, table->difference_count, &table->difference_capacity, sizeof *table->differences);
+    table->differences = array;
+    if (code == PGS_OK)
+        table->differences[table->difference_count++] = (pgs_difference){entry, *row};
+    return code;
+}
+
+int pgs_table_note(pgs_table *table, const pgs_entry *entry, const pgs_details *details)
+{
+    void *array = table->notes;
+    int code = grow(&array, table->note_count, &table->note_capacity, sizeof *table->notes);
+    table->notes = array;
+    if (code == PGS_OK)
+        table->notes[table->note_count++] = (pgs_note){(uint32_t)(entry - table->entries), *details};
+    return code;
+}
+
+/* Notes that an entry came which was not expected here, or has changed. Where it stood before, the walk goes on. */
+static void came_from_elsewhere(pgs_table *table, uint32_t index)
+{
+    pgs_entry *entry = &table->entries[index];
+    const int is_placed = has_place(table, index);
+    const uint32_t place = entry->place;
+    if (!table->is_reordered && is_placed && place == table->cursor) {
+        table->cursor++;
+        return;
+    }
+    if (!table->is_reordered) {
+        table->is_reordered = 1;
+        table->next_count = table->cursor;
+        if (table->cursor)
+            memcpy(table->next_order, table->order, table->cursor * sizeof *table->order);
+    }
+    pgs_table_place(table, entry, index);
+    if (is_placed)
+        table->cursor = place + 1;
+}
+
+uint32_t pgs_table_find(const pgs_table *table, const pgs_row *row)
+{
+    uint32_t slot = table->capacity ? table->slots[find_slot(table, hash_of(table, row), row)] : 0;
+    return slot ? slot - 1 : PGS_NEW;
+}
+
+int pgs_table_meet(pgs_table *table, const pgs_row *row, pgs_entry **entry)
+{
+    uint32_t index = pgs_table_find(table, row);
+    *entry = NULL;
+    if (index == PGS_NEW)
+        return table->ends_are_told && row->state == PGS_TIME_WAIT ? PGS_OK : add_difference(table, PGS_NEW, row);
+    if (table->entries[index].scan == table->scan) {
+        table->duplicates++;
+        return PGS_OK;
+    }
+    *entry = &table->entries[index];
+    came_from_elsewhere(table, index);
+    return pgs_table_meet_entry(table, index, row);
+}
+
+int pgs_table_meet_entry(pgs_table *table, uint32_t index, const pgs_row *row)
+{
+    pgs_entry *entry = &table->entries[index];
+    pgs_table_meet_again(table, entry);
+    if (same_row(&entry->row, row))
+        return PGS_SAME;
+    entry->raw[0] = 0;
+    return add_difference(table, index, row);
+}
+
+/* A socket that is not in the table, unless this very scan has put it there. */
+static int open_new(pgs_table *table, const pgs_row *row, uint64_t at)
+{
+    if (reserve(table) != PGS_OK)
+        return PGS_E_NOMEM;
+    uint32_t hash = hash_of(table, row);
+    uint32_t slot = find_slot(table, hash, row);
+    if (table->slots[slot]) {
+        table->duplicates++;
+        return PGS_OK;
+    }
+    pgs_entry *entry = &table->entries[table->count++];
+    table->slots[slot] = table->count;
+    entry->hash = hash;
+    entry->place = PGS_NEW;
+    entry->scan = table->scan;
+    open_entry(table, entry, row, at);
+    table->seen++;
+    return PGS_OK;
+}
+
+/* The order of this walk becomes the one to expect. */
+static void take_order(pgs_table *table)
+{
+    if (!table->is_reordered) {
+        table->order_count = table->cursor;
+        return;
+    }
+    uint32_t *order = table->order;
+    table->order = table->next_order;
+    table->next_order = order;
+    table->order_count = table->next_count;
+}
+
+static void judge_absence(pgs_table *table, uint64_t at, enum pgs_absence absence)
+{
+    table->has_absent = 0;
+    for (uint32_t i = 0; i < table->count;) {
+        pgs_entry *entry = &table->entries[i];
+        if (entry->scan == table->scan) {
+            entry->absent_at = 0;
+        } else if (entry->absent_at || absence == PGS_ABSENT_CONFIRMED) {
+            pgs_table_gone(table, i, entry->absent_at ? entry->absent_at : at);
+            continue; /* another entry may stand here now */
+        } else {
+            entry->absent_at = at;
+            table->has_absent = 1;
+        }
+        i++;
+    }
+}
+
+int pgs_table_finish(pgs_table *table, uint64_t at, enum pgs_absence absence)
+{
+    for (uint32_t i = 0; i < table->note_count; i++)
+        table->entries[table->notes[i].entry].details = table->notes[i].details;
+    table->note_count = 0;
+    for (uint32_t i = 0; i < table->difference_count; i++) {
+        const pgs_difference *difference = &table->differences[i];
+        if (difference->entry != PGS_NEW)
+            see_again(table, &table->entries[difference->entry], &difference->row, at);
+        else if (open_new(table, &difference->row, at) != PGS_OK)
+            return PGS_E_NOMEM; /* what was seen holds; from what was not seen nothing follows */
+    }
+    table->difference_count = 0;
+    if (absence == PGS_ABSENT_NOTHING)
+        return PGS_OK;
+    take_order(table);
+    table->is_first = 0;
+    if (table->seen != table->count || table->has_absent)
+        judge_absence(table, at, absence);
+    return PGS_OK;
+}
+
+void pgs_table_abandon(pgs_table *table)
+{
+    table->difference_count = table->note_count = 0;
+}
+
+void pgs_table_gone(pgs_table *table, uint32_t index, uint64_t at)
+{
+    const pgs_entry *entry = &table->entries[index];
+    close_entry(table, entry, NULL, at);
+    remember_told(table, entry->owned_cookie);
+    remove_entry(table, index);
+}
+
+/* Makes up the life of a connection that no scan saw. It began no later than its last byte or acknowledgement. */
+static void tell_short_life(pgs_table *table, const pgs_row *row, const pgs_details *details, uint64_t at)
+{
+    uint32_t age = details->last_sent > details->last_received ? details->last_sent : details->last_received;
+    uint64_t lifetime = (uint64_t)(age > details->last_ack ? age : details->last_ack) * 1000000;
+    pgs_entry entry = {0};
+    open_entry(table, &entry, row, at > lifetime ? at - lifetime : 0);
+    close_entry(table, &entry, details, at);
+    table->short_lived++;
+}
+
+void pgs_table_ended(pgs_table *table, const pgs_row *row, const pgs_details *details, uint64_t at)
+{
+    if (row->state == PGS_LISTEN || (table->told.cookies && was_told(table, row->cookie)))
+        return;
+    uint32_t index = pgs_table_find(table, row);
+    const pgs_entry *entry = index == PGS_NEW ? NULL : &table->entries[index];
+    if (!entry || (entry->owned_cookie && entry->owned_cookie != row->cookie)) {
+        tell_short_life(table, row, details, at);
+        return;
+    }
+    close_entry(table, entry, details, at);
+    remove_entry(table, index);
+}
+
+/* --- what Python asks for ----------------------------------------------------------------------------------------- */
 
 uint32_t pgs_table_snapshot(pgs_table *table, pgs_change *out, uint32_t capacity)
 {
@@ -235,4 +511,20 @@ uint32_t pgs_table_snapshot(pgs_table *table, pgs_change *out, uint32_t capacity
         table->resyncs++;
     }
     return table->count;
+}
+
+uint32_t pgs_table_details(const pgs_table *table, pgs_details *out, uint32_t capacity)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < table->count; i++) {
+        const pgs_entry *entry = &table->entries[i];
+        if (!entry->details.at)
+            continue;
+        if (count < capacity) {
+            out[count] = entry->details;
+            out[count].connection = entry->connection;
+        }
+        count++;
+    }
+    return count;
 }

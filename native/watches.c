@@ -19,7 +19,11 @@ static pgs_watched *find(const pgs_sampler *sampler, uint32_t netns)
 void pgs_watched_free(pgs_watched *ns)
 {
     pgs_tables_close(&ns->tables);
+    pgs_diag_close(&ns->diag);
+    pgs_gate_close(&ns->gate);
     pgs_table_free(&ns->table);
+    free(ns->chosen);
+    free(ns->is_gone);
     free(ns);
 }
 
@@ -34,21 +38,64 @@ static int copy_ports(pgs_ports *to, const uint16_t *ports, uint32_t count, int 
     return PGS_OK;
 }
 
-int pgs_sampler_watch(pgs_sampler *sampler, uint32_t netns, const char *net_directory, const uint16_t *ports,
-                      uint32_t port_count, int remote_too)
+/* Chooses the source. sock_diag costs a tenth of procfs or less wherever it works; what keeps it from working is told. */
+static int open_source(pgs_watched *ns, const char *net_directory, const char *netns_file)
+{
+    ns->own.source = PGS_PROCFS;
+    if (ns->source == PGS_PROCFS)
+        return PGS_OK;
+    int code = pgs_diag_open(&ns->diag, net_directory, netns_file);
+    if (code == PGS_OK)
+        ns->own.source = PGS_SOCK_DIAG;
+    else if (code == PGS_E_REFUSED && ns->source == PGS_AUTO) {
+        ns->own.refusal = errno;
+        code = PGS_OK;
+    }
+    return code;
+}
+
+static int open_namespace(pgs_watched *ns, const char *net_directory, const char *netns_file)
+{
+    int code = pgs_tables_open(&ns->tables, net_directory);
+    if (code != PGS_OK)
+        return code;
+    pgs_gate_open(&ns->gate, net_directory);
+    ns->own.has_gate = ns->gate.descriptor >= 0;
+    return open_source(ns, net_directory, netns_file);
+}
+
+static pgs_watched *watched_new(void)
 {
     pgs_watched *ns = calloc(1, sizeof *ns);
+    if (ns) {
+        ns->diag = (pgs_diag){.questions = -1, .ends = -1, .namespace_file = -1};
+        ns->gate.descriptor = -1;
+        for (int i = 0; i < PGS_TABLES; i++)
+            ns->tables.descriptors[i] = -1;
+    }
+    return ns;
+}
+
+int pgs_sampler_watch(pgs_sampler *sampler, uint32_t netns, const char *net_directory, const char *netns_file,
+                      int source, int events, const uint16_t *ports, uint32_t port_count, int remote_too)
+{
+    if (source < PGS_AUTO || source > PGS_SOCK_DIAG || events < PGS_EVENTS_AUTO || events > PGS_EVENTS_NEVER)
+        return PGS_E_ARG;
+    pgs_watched *ns = watched_new();
     if (!ns)
         return PGS_E_NOMEM;
+    ns->source = source;
+    ns->events = events;
     int code = copy_ports(&ns->ports, ports, port_count, remote_too);
     if (code == PGS_OK)
-        code = pgs_tables_open(&ns->tables, net_directory);
+        code = open_namespace(ns, net_directory, netns_file);
     if (code != PGS_OK) {
         int reason = errno;
-        free(ns);
+        pgs_watched_free(ns);
         errno = reason;
         return code;
     }
+    ns->stats = ns->own;
     pgs_table_init(&ns->table, netns, sampler->seed, &sampler->ring);
     pthread_mutex_lock(&sampler->lock);
     int is_known = find(sampler, netns) != NULL;
@@ -68,6 +115,8 @@ int pgs_sampler_set_ports(pgs_sampler *sampler, uint32_t netns, const uint16_t *
     pthread_mutex_lock(&sampler->lock);
     pgs_watched *ns = find(sampler, netns);
     int code = ns ? copy_ports(&ns->ports, ports, port_count, remote_too) : PGS_E_NOENT;
+    if (code == PGS_OK)
+        ns->has_other_ports = 1;
     pthread_mutex_unlock(&sampler->lock);
     return code;
 }
@@ -108,13 +157,21 @@ int64_t pgs_sampler_snapshot(pgs_sampler *sampler, uint32_t netns, pgs_change *o
     return count;
 }
 
+int64_t pgs_sampler_details(pgs_sampler *sampler, uint32_t netns, pgs_details *out, uint32_t capacity)
+{
+    pthread_mutex_lock(&sampler->lock);
+    const pgs_watched *ns = find(sampler, netns);
+    int64_t count = ns ? (int64_t)pgs_table_details(&ns->table, out, capacity) : PGS_E_NOENT;
+    pthread_mutex_unlock(&sampler->lock);
+    return count;
+}
+
 int pgs_sampler_stats(pgs_sampler *sampler, uint32_t netns, pgs_scan_stats *out)
 {
     pthread_mutex_lock(&sampler->lock);
     pgs_watched *ns = find(sampler, netns);
     if (ns) {
         *out = ns->stats;
-        out->duplicates = ns->table.duplicates;
         out->lost_changes = ns->table.lost;
         out->resyncs = ns->table.resyncs;
         ns->stats.max_gap = 0;

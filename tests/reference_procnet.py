@@ -25,11 +25,12 @@ class Row(NamedTuple):
     family: int
     tx_queue: int
     rx_queue: int
-    timer_ticks: int
+    bound_interface: int
     retransmits: int
     probes: int
     uid: int
     inode: int
+    cookie: int
 
 
 class Parsed(NamedTuple):
@@ -91,11 +92,12 @@ def parse_line(line, family, ports, *, remote_too):
         family,
         int(numbers["tx"], 16),
         int(numbers["rx"], 16),
-        min(int(numbers["when"], 16), (1 << 32) - 1),
+        0,
         int(numbers["retr"], 16),
         probes,
         uid,
         inode,
+        0,
     )
 
 

@@ -93,6 +93,8 @@ class ScanStats(NamedTuple):
     """How good the scanning of one namespace is (struct pgs_scan_stats of native/pgsonar.h, in its order)."""
 
     scans: int
+    walks: int
+    lookups: int
     incomplete: int
     late: int
     missed: int
@@ -100,6 +102,12 @@ class ScanStats(NamedTuple):
     duplicates: int
     lost_changes: int
     resyncs: int
+    opened: int
+    closed: int
+    events: int
+    lost_events: int
+    short_lived: int
+    kernel_opened: int
     last_at: int
     last_cost: int
     last_cpu: int
@@ -110,6 +118,34 @@ class ScanStats(NamedTuple):
     rows_skipped: int
     last_error: int
     last_errno: int
+    source: int
+    refusal: int
+    events_on: int
+    events_refusal: int
+    has_gate: int
+
+    @property
+    def unseen(self) -> int:
+        """Connections that came and went unseen, at most: the kernel counts those of other ports too."""
+        return max(0, self.kernel_opened - self.opened)
+
+
+class Details(NamedTuple):
+    """What only TCP_INFO tells of a connection (struct pgs_details of native/pgsonar.h, after its first field)."""
+
+    at: int
+    cgroup: int
+    bytes_sent: int
+    bytes_received: int
+    busy_time: int  # us
+    rwnd_limited: int  # us
+    sndbuf_limited: int  # us
+    last_sent: int  # ms ago
+    last_received: int  # ms ago
+    last_ack: int  # ms ago
+    retransmitted: int
+    not_sent: int
+    rtt: int  # us
 
 
 @dataclass(slots=True)

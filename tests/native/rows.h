@@ -29,7 +29,7 @@ static inline pgs_row make_row(int family, const char *local, uint16_t local_por
                                uint16_t remote_port, uint8_t state, uint64_t inode)
 {
     pgs_row row = {.local_port = local_port, .remote_port = remote_port, .state = state, .timer = 2,
-                   .family = (uint8_t)family, .tx_queue = 0, .rx_queue = 0, .timer_ticks = 720000, .retransmits = 0,
+                   .family = (uint8_t)family, .tx_queue = 0, .rx_queue = 0, .retransmits = 0,
                    .probes = 0, .uid = 101, .inode = inode};
     char text[64];
     snprintf(text, sizeof text, "%s%s", strchr(local, ':') ? "" : "::ffff:", local);
@@ -57,7 +57,7 @@ static inline char *write_row(char *to, int sl, const pgs_row *row)
     to = write_address(to, row, row->local_address, row->local_port);
     to = write_address(to, row, row->remote_address, row->remote_port);
     to += sprintf(to, "%02X %08X:%08X %02X:%08lX %08X %5u %8d %llu %d %s", row->state, row->tx_queue, row->rx_queue,
-                  row->timer, (unsigned long)row->timer_ticks, row->retransmits, row->uid, (int)row->probes,
+                  row->timer, 720000ul, row->retransmits, row->uid, (int)row->probes,
                   (unsigned long long)row->inode, 1, "00000000bada8ac7");
     if (row->state != PGS_TIME_WAIT && row->state != PGS_SYN_RECV)
         to += sprintf(to, " %lu %lu %u %u %d", 20ul, 4ul, 30u, 10u, -1);

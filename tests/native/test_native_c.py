@@ -40,17 +40,20 @@ def run(command, directory):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("test", ["test_procnet", "test_table", "test_sampler"])
-def test_c_tests_pass_with_memory_and_undefined_behaviour_checked(test, tmp_path):
-    build(find_program("cc", "gcc", "clang"), [HERE / f"{test}.c", *NATIVE], MEMORY, tmp_path / test)
+@pytest.mark.parametrize("machine", ["", "-DPGS_PORTABLE"], ids=["native", "portable"])
+@pytest.mark.parametrize("test", sorted(path.stem for path in HERE.glob("test_*.c")))
+def test_c_tests_pass_with_memory_and_undefined_behaviour_checked(test, machine, tmp_path):
+    flags = [*MEMORY, machine] if machine else MEMORY
+    build(find_program("cc", "gcc", "clang"), [HERE / f"{test}.c", *NATIVE], flags, tmp_path / test)
     run([tmp_path / test], tmp_path)
 
 
-def test_the_sampler_has_no_data_race(tmp_path):
+@pytest.mark.parametrize("test", ["test_sampler", "test_sockets"])
+def test_the_sampler_has_no_data_race(test, tmp_path):
     # Without address randomization: older ThreadSanitizers refuse the memory layout of newer kernels.
     fixed_layout = [find_program("setarch"), "-R"]
-    build(find_program("cc", "gcc", "clang"), [HERE / "test_sampler.c", *NATIVE], THREADS, tmp_path / "sampler")
-    run([*fixed_layout, tmp_path / "sampler"], tmp_path)
+    build(find_program("cc", "gcc", "clang"), [HERE / f"{test}.c", *NATIVE], THREADS, tmp_path / test)
+    run([*fixed_layout, tmp_path / test], tmp_path)
 
 
 def test_the_parser_keeps_its_invariants_on_the_corpus_and_mutations_of_it(tmp_path):

@@ -55,13 +55,19 @@ static void make_directory(void)
                            (uint64_t)i + 1);
 }
 
+/* Plain files have no namespace that netlink could ask. */
+static int watch(pgs_sampler *sampler, uint32_t netns, const char *path, const uint16_t *ports, uint32_t count, int both)
+{
+    return pgs_sampler_watch(sampler, netns, path, NULL, PGS_PROCFS, PGS_EVENTS_AUTO, ports, count, both);
+}
+
 /* A sampler that watches the directory, in which `count` connections stand. */
 static pgs_sampler *begin(int count, uint32_t ring)
 {
     make_directory();
     write_table(4, count, 0);
     pgs_sampler *sampler = pgs_sampler_new(INTERVAL, ring);
-    CHECK(sampler && pgs_sampler_watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
+    CHECK(sampler && watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
     return sampler;
 }
 
@@ -73,7 +79,7 @@ static void end(pgs_sampler *sampler)
 
 static uint32_t scan(pgs_sampler *sampler, pgs_change **changes)
 {
-    CHECK(pgs_sampler_scan(sampler) == PGS_OK);
+    CHECK(pgs_sampler_step(sampler, PGS_STEP_WALK) == PGS_OK);
     return pgs_sampler_drain(sampler, changes);
 }
 
@@ -113,7 +119,7 @@ static void both_tables_are_read_and_a_missing_one_of_ipv6_is_normal(void)
     rows[0] = make_row(6, "::1", 5432, "::1", 40000, PGS_ESTABLISHED, 5);
     rows[1] = make_row(6, "::ffff:10.0.0.1", 5432, "::ffff:10.0.0.9", 40001, PGS_ESTABLISHED, 6);
     write_table(6, 2, 0);
-    CHECK(pgs_sampler_watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
+    CHECK(watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
     CHECK(scan(sampler, &changes) == 3 && changes[1].row.family == 6 && changes[2].row.local_address[10] == 0xff);
     end(sampler);
 }
@@ -155,7 +161,7 @@ static void a_read_that_fails_is_told_with_its_errno(void)
     CHECK(mkfifo(path, 0600) == 0);
     int fifo = open(path, O_RDWR);
     pgs_sampler *sampler = pgs_sampler_new(INTERVAL, 16);
-    CHECK(fifo >= 0 && pgs_sampler_watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
+    CHECK(fifo >= 0 && watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
     CHECK(scan(sampler, &changes) == 0);
     CHECK(stats_of(sampler).incomplete == 1 && stats_of(sampler).last_errno == ESPIPE);
     close(fifo);
@@ -183,7 +189,7 @@ static void a_forgotten_namespace_closes_nothing_and_returns_anew(void)
     CHECK(scan(sampler, &changes) == 3);
     uint64_t last = changes[2].connection;
     CHECK(pgs_sampler_unwatch(sampler, NETNS) == PGS_OK && scan(sampler, &changes) == 0);
-    CHECK(pgs_sampler_watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
+    CHECK(watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
     CHECK(scan(sampler, &changes) == 3 && changes[0].connection > last);
     end(sampler);
 }
@@ -208,15 +214,23 @@ static void wrong_calls_are_answered_with_their_error(void)
     pgs_scan_stats stats;
     pgs_sampler *sampler = begin(1, 16);
     CHECK(!pgs_sampler_new(0, 16) && !pgs_sampler_new(INTERVAL, 0));
-    CHECK(pgs_sampler_watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_E_EXISTS);
-    CHECK(pgs_sampler_watch(sampler, 8, "/nowhere", NULL, 0, 0) == PGS_E_OPEN && errno == ENOENT);
-    CHECK(pgs_sampler_watch(sampler, 8, directory, ports, PGS_MAX_PORTS + 1, 0) == PGS_E_ARG);
+    CHECK(watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_E_EXISTS);
+    CHECK(watch(sampler, 8, "/nowhere", NULL, 0, 0) == PGS_E_OPEN && errno == ENOENT);
+    CHECK(watch(sampler, 8, directory, ports, PGS_MAX_PORTS + 1, 0) == PGS_E_ARG);
     CHECK(pgs_sampler_set_ports(sampler, NETNS, ports, PGS_MAX_PORTS + 1, 0) == PGS_E_ARG);
     CHECK(pgs_sampler_set_ports(sampler, 8, ports, 1, 0) == PGS_E_NOENT);
     CHECK(pgs_sampler_unwatch(sampler, 8) == PGS_E_NOENT && pgs_sampler_stats(sampler, 8, &stats) == PGS_E_NOENT);
     CHECK(pgs_sampler_snapshot(sampler, 8, NULL, 0) == PGS_E_NOENT && pgs_sampler_set_interval(sampler, 0) == PGS_E_ARG);
+    CHECK(pgs_sampler_step(sampler, PGS_STEP_TICK - 1) == PGS_E_ARG);
+    CHECK(pgs_sampler_step(sampler, PGS_STEP_DETAILS + 1) == PGS_E_ARG);
+    CHECK(pgs_sampler_watch(sampler, 8, directory, NULL, 3, 0, NULL, 0, 0) == PGS_E_ARG);
+    CHECK(pgs_sampler_watch(sampler, 8, directory, NULL, 0, 3, NULL, 0, 0) == PGS_E_ARG);
+    CHECK(pgs_sampler_watch(sampler, 8, directory, NULL, PGS_SOCK_DIAG, 0, NULL, 0, 0) == PGS_E_REFUSED);
+    CHECK(errno == ENOENT);
+    CHECK(pgs_sampler_details(sampler, 8, NULL, 0) == PGS_E_NOENT);
+    CHECK(pgs_sampler_details(sampler, NETNS, NULL, 0) == 0);
     CHECK(pgs_sampler_stop(sampler) == PGS_OK && pgs_sampler_start(sampler) == PGS_OK);
-    CHECK(pgs_sampler_start(sampler) == PGS_E_EXISTS && pgs_sampler_scan(sampler) == PGS_E_EXISTS);
+    CHECK(pgs_sampler_start(sampler) == PGS_E_EXISTS && pgs_sampler_step(sampler, PGS_STEP_WALK) == PGS_E_EXISTS);
     end(sampler);
 }
 
@@ -245,7 +259,7 @@ static void *come_and_go(void *argument)
     static const uint16_t ports[] = {5432};
     pgs_sampler *sampler = argument;
     for (uint32_t i = 0; playing; i++) {
-        pgs_sampler_watch(sampler, 8, directory, ports, 1, 1);
+        watch(sampler, 8, directory, ports, 1, 1);
         pgs_sampler_set_ports(sampler, NETNS, ports, i % 2, 0);
         usleep(300);
         pgs_sampler_unwatch(sampler, 8);
@@ -296,7 +310,7 @@ static void a_thousand_lives_leave_nothing_behind(void)
     int descriptors = count_entries("/proc/self/fd"), threads = count_entries("/proc/self/task");
     for (int i = 0; i < 1000; i++) {
         pgs_sampler *sampler = pgs_sampler_new(INTERVAL, 64);
-        CHECK(pgs_sampler_watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
+        CHECK(watch(sampler, NETNS, directory, NULL, 0, 0) == PGS_OK);
         CHECK(pgs_sampler_start(sampler) == PGS_OK);
         if (i % 2)
             CHECK(pgs_sampler_stop(sampler) == PGS_OK);

@@ -144,7 +144,7 @@ def test_points_carry_only_the_attributes_the_catalog_declares():
 
 
 def test_the_agent_tells_how_well_it_scans():
-    stats = ScanStats(*range(1, 19))
+    stats = ScanStats(*range(1, len(ScanStats._fields) + 1))
     rows = {row.name: row for row in agent_rows(AgentReading({7: stats}, {7: 9.5}, 2, {7: "procfs"}), 5, NOW)}
 
     assert rows["pgsonar.scan.late"].points[0].value == stats.late + stats.missed

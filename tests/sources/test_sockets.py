@@ -20,7 +20,7 @@ from pgsonar.sources import sockets
 from pgsonar.sources.sockets import CHANGE_FIELDS, Sampler, address_text, ffi, lib, parse, read_table, to_socket
 
 HEADER = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-ROW = struct.Struct("=16s16sHHBBBxIIIIIIQ")
+ROW = struct.Struct("=16s16sHHBBBxIIIIIIQQ")
 
 
 # --- against the reference ---------------------------------------------------------------------------------------
@@ -143,18 +143,20 @@ def test_every_column_of_a_row_comes_back_in_its_own_field():
 
 def test_the_stats_are_unpacked_in_the_order_of_the_header():
     record = ffi.new("pgs_scan_stats *")
-    for number, (name, _) in enumerate(ffi.typeof("pgs_scan_stats").fields):
+    names = [name for name, _ in ffi.typeof("pgs_scan_stats").fields if name != "reserved"]
+    for number, name in enumerate(names):
         setattr(record, name, number + 1)
 
     unpacked = ScanStats(*sockets._stats_record.unpack(ffi.buffer(record)))
 
     assert unpacked._asdict() == {name: number + 1 for number, name in enumerate(ScanStats._fields)}
-    assert ScanStats._fields == tuple(name for name, _ in ffi.typeof("pgs_scan_stats").fields)
+    assert ScanStats._fields == tuple(names)
 
 
 def test_the_fields_of_a_change_are_those_of_the_header_in_its_order():
-    names = [name for name, _ in ffi.typeof("pgs_change").fields if name not in {"row", "reserved"}]
-    names += [name for name, _ in ffi.typeof("pgs_row").fields if name != "reserved"]
+    names = [name for name, _ in ffi.typeof("pgs_change").fields]
+    names[names.index("row") : names.index("row") + 1] = [name for name, _ in ffi.typeof("pgs_row").fields]
+    names.remove("reserved")
 
     assert [name.removesuffix("_address") for name in names] == list(CHANGE_FIELDS)
 

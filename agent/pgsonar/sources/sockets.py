@@ -1,4 +1,4 @@
-"""The kernel's TCP tables, through the native scanner.
+"""The kernel's TCP sockets, through the native scanner.
 
 The rule: this is the only importer of the compiled module (owners.py takes it from here), `_check` is the only place
 where its codes become exceptions, and native memory never leaves a function: records are copied out in one piece,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Collection, Iterator
+from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
 from socket import AF_INET, AF_INET6, inet_ntop
@@ -18,42 +19,54 @@ from typing import Any, Self
 
 from pgsonar._native import ffi, lib
 from pgsonar.errors import ScanError
-from pgsonar.model import Endpoint, ScanStats, Socket, TcpState
+from pgsonar.model import Details, Endpoint, ScanStats, Socket, TcpState
 
 __all__ = [
     "CHANGE_FIELDS",
     "RawChange",
     "Sampler",
     "SocketChange",
+    "Step",
     "address_text",
     "ffi",
     "lib",
     "parse",
     "read_table",
+    "source_name",
     "to_socket",
 ]
 
 # One pgs_change as a flat tuple; `local` and `remote` are 16 bytes, IPv4 as IPv4-mapped IPv6.
 CHANGE_FIELDS = (
-    *("connection", "at", "netns", "kind", "previous_state"),
+    *("connection", "at", "netns", "kind", "previous_state", "is_final"),
     *("local", "remote", "local_port", "remote_port", "state", "timer", "family"),
-    *("tx_queue", "rx_queue", "timer_ticks", "retransmits", "probes", "uid", "inode"),
+    *("tx_queue", "rx_queue", "bound_interface", "retransmits", "probes", "uid", "inode", "cookie"),
+    *("bytes_sent", "bytes_received"),
 )
-_ROW = "16s16sHHBBBxIIIIIIQ"
+_ROW = "16s16sHHBBBxIIIIIIQQ"
 _row_records = struct.Struct(f"={_ROW}")
-_change_records = struct.Struct(f"=QQIBBxx{_ROW}")
-_stats_record = struct.Struct("=14QIIii")
+_change_records = struct.Struct(f"=QQIBBH{_ROW}QQ")
+_details_records = struct.Struct("=8Q6I")
+_stats_record = struct.Struct("=22QII7i4x")
 
-RawChange = tuple[int, int, int, int, int, bytes, bytes, int, int, int, int, int, int, int, int, int, int, int, int]
+RawChange = tuple[Any, ...]  # of CHANGE_FIELDS
 SocketChange = tuple[int, int, int, int, int, Socket]
 
-_SIZES = {"pgs_row": _row_records, "pgs_change": _change_records, "pgs_scan_stats": _stats_record}
+_SIZES = {
+    "pgs_row": _row_records,
+    "pgs_change": _change_records,
+    "pgs_details": _details_records,
+    "pgs_scan_stats": _stats_record,
+}
 for _name, _record in _SIZES.items():
     if _record.size != ffi.sizeof(_name):
         raise ImportError(f"{_name} has {ffi.sizeof(_name)} bytes, this module was written for {_record.size}")
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 _STATES = {int(state): state for state in TcpState}
+SOURCES = {"auto": lib.PGS_AUTO, "procfs": lib.PGS_PROCFS, "sock_diag": lib.PGS_SOCK_DIAG}
+EVENTS = {"auto": lib.PGS_EVENTS_AUTO, "always": lib.PGS_EVENTS_ALWAYS, "never": lib.PGS_EVENTS_NEVER}
+_SOURCE_NAMES = {code: name for name, code in SOURCES.items()}
 
 _REASONS = {
     lib.PGS_E_NOMEM: ("out of memory or file descriptors", "raise the limit of open files (ulimit -n)"),
@@ -62,8 +75,22 @@ _REASONS = {
     lib.PGS_E_ARG: ("argument out of range", f"at most {lib.PGS_MAX_PORTS} ports of one namespace can be watched"),
     lib.PGS_E_EXISTS: ("in use already", "a namespace is watched once, and a sampler scans in one thread"),
     lib.PGS_E_NOENT: ("not watched", ""),
+    lib.PGS_E_REFUSED: (
+        "sock_diag is refused",
+        "set receivers.sockets.source to auto; another network namespace takes CAP_SYS_ADMIN",
+    ),
     lib.PGS_E_THREAD: ("no thread can be started", "raise the limit of processes (ulimit -u, pids.max)"),
 }
+_WITH_REASON = {lib.PGS_E_OPEN, lib.PGS_E_READ, lib.PGS_E_THREAD, lib.PGS_E_REFUSED}
+
+
+class Step(IntEnum):
+    """What one step in the caller's thread does (enum pgs_step of native/pgsonar.h)."""
+
+    TICK = 0
+    WALK = 1
+    LOOKUP = 2
+    DETAILS = 3
 
 
 def _check(code: int, subject: str) -> int:
@@ -71,7 +98,7 @@ def _check(code: int, subject: str) -> int:
     if code >= 0:
         return code
     reason, hint = _REASONS[code]
-    detail = f" ({os.strerror(ffi.errno)})" if code in {lib.PGS_E_OPEN, lib.PGS_E_READ, lib.PGS_E_THREAD} else ""
+    detail = f" ({os.strerror(ffi.errno)})" if code in _WITH_REASON else ""
     raise ScanError(f"{subject}: {reason}{detail}", hint)
 
 
@@ -84,7 +111,7 @@ def address_text(address: bytes) -> str:
 
 
 def _socket(row: tuple[Any, ...]) -> Socket:
-    local, remote, local_port, remote_port, state, timer, _family, tx, rx, _ticks, retransmits, probes, uid, inode = row
+    local, remote, local_port, remote_port, state, timer, _, tx, rx, _, retransmits, probes, uid, inode, _ = row
     return Socket(
         Endpoint(address_text(local), local_port),
         Endpoint(address_text(remote), remote_port),
@@ -101,11 +128,11 @@ def _socket(row: tuple[Any, ...]) -> Socket:
 
 def to_socket(change: RawChange) -> Socket:
     """The socket of a flat change."""
-    return _socket(change[5:])
+    return _socket(change[6:-2])
 
 
 def _with_sockets(changes: Iterator[RawChange]) -> Iterator[SocketChange]:
-    return ((*change[:5], _socket(change[5:])) for change in changes)
+    return ((*change[:5], _socket(change[6:-2])) for change in changes)
 
 
 def _ports(ports: Collection[int]) -> Any:
@@ -139,12 +166,26 @@ class Sampler:
         self._stats = ffi.new("pgs_scan_stats *")
         self._snapshot_size = 1024
 
-    def watch(self, netns: int, net_directory: str, ports: Collection[int], *, remote_too: bool = False) -> None:
-        """Watches the namespace whose `tcp` and `tcp6` lie in a directory, e.g. /proc/1234/net; no ports mean all."""
+    def watch(
+        self,
+        netns: int,
+        net_directory: str,
+        ports: Collection[int],
+        *,
+        remote_too: bool = False,
+        netns_file: str | None = None,
+        source: str = "auto",
+        events: str = "auto",
+    ) -> None:
+        """Watches the namespace whose `tcp`, `tcp6` and `snmp` lie in a directory, e.g. /proc/1234/net.
+
+        No ports mean all. `netns_file`, e.g. /proc/1234/ns/net, is what another namespace is entered by, for sock_diag.
+        """
         chosen = _ports(ports)
-        path = os.fsencode(net_directory)
-        code = lib.pgs_sampler_watch(self._open(), _netns(netns), path, chosen, len(chosen), remote_too)
-        _check(code, f"TCP tables in {net_directory}")
+        path, file = os.fsencode(net_directory), ffi.NULL if netns_file is None else os.fsencode(netns_file)
+        how = (SOURCES[source], EVENTS[events])
+        code = lib.pgs_sampler_watch(self._open(), _netns(netns), path, file, *how, chosen, len(chosen), remote_too)
+        _check(code, f"TCP sockets of {net_directory}")
 
     def set_ports(self, netns: int, ports: Collection[int], *, remote_too: bool = False) -> None:
         """Other ports from the next scan on; connections no longer covered are reported closed."""
@@ -163,9 +204,13 @@ class Sampler:
         """Ends the thread after the scan under way; a sampler that does not run is left as it is."""
         _check(lib.pgs_sampler_stop(self._open()), "sampler")
 
+    def step(self, step: Step) -> None:
+        """Takes one step of every namespace, here and now; only while the thread does not run."""
+        _check(lib.pgs_sampler_step(self._open(), step), "sampler")
+
     def scan(self) -> None:
-        """Scans every namespace once, here and now; only while the thread does not run."""
-        _check(lib.pgs_sampler_scan(self._open()), "sampler")
+        """Walks all sockets of every namespace, here and now; only while the thread does not run."""
+        self.step(Step.WALK)
 
     def set_interval(self, seconds: float) -> None:
         _check(lib.pgs_sampler_set_interval(self._open(), max(0, round(seconds * 1e9))), f"interval of {seconds} s")
@@ -196,6 +241,17 @@ class Sampler:
         """snapshot(), in the shape of changes()."""
         return _with_sockets(self.snapshot(netns))
 
+    def details(self, netns: int) -> dict[int, Details]:
+        """What TCP_INFO told of the connections of a namespace, by their number; procfs has none."""
+        while True:
+            records = ffi.new("pgs_details[]", self._snapshot_size)
+            code = lib.pgs_sampler_details(self._open(), _netns(netns), records, self._snapshot_size)
+            count = _check(code, f"network namespace {netns}")
+            if count <= self._snapshot_size:
+                copy = ffi.buffer(records, count * _details_records.size)[:]
+                return {record[0]: Details(*record[1:]) for record in _details_records.iter_unpack(copy)}
+            self._snapshot_size = 2 * count
+
     def stats(self, netns: int) -> ScanStats:
         """The totals of a namespace; `max_gap` starts anew."""
         _check(lib.pgs_sampler_stats(self._open(), _netns(netns), self._stats), f"network namespace {netns}")
@@ -221,8 +277,13 @@ class Sampler:
         return self._sampler
 
 
+def source_name(code: int) -> str:
+    """The name of ScanStats.source."""
+    return _SOURCE_NAMES[code]
+
+
 def _unpack(records: Any, count: int) -> Iterator[RawChange]:
-    # One memcpy of 96 bytes a change: an iterator that is kept can then never read memory the scanner reuses.
+    # One memcpy of 120 bytes a change: an iterator that is kept can then never read memory the scanner reuses.
     copy = ffi.buffer(records, count * _change_records.size)[:]
     return _change_records.iter_unpack(copy)
 
