@@ -8,7 +8,7 @@ PEER = Endpoint("10.0.0.7", 40000)
 
 
 def change(number, at, kind, socket):
-    return (number, START + at * SECOND, NETNS, kind, 0, socket)
+    return (number, START + at * SECOND, NETNS, kind, 0, socket, None)
 
 
 def test_a_connection_keeps_when_it_was_first_seen_and_since_when_it_is_in_its_state():

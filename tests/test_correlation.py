@@ -14,13 +14,13 @@ def table():
 
 
 def opened(table, number, socket, at=0.0):
-    table.apply([(number, START + round(at * SECOND), NETNS, ChangeKind.OPENED, 0, socket)])
+    table.apply([(number, START + round(at * SECOND), NETNS, ChangeKind.OPENED, 0, socket, None)])
     return table.connections[number]
 
 
 def closed(table, number, at):
     socket = table.connections[number].socket
-    table.apply([(number, START + round(at * SECOND), NETNS, ChangeKind.CLOSED, 1, socket)])
+    table.apply([(number, START + round(at * SECOND), NETNS, ChangeKind.CLOSED, 1, socket, None)])
 
 
 def test_the_title_joins_the_rows_remote_end(table):
@@ -118,7 +118,7 @@ def test_an_orphan_keeps_its_lost_socket_when_its_port_returns(table):
 def test_queues_that_move_restart_the_clock_of_their_backend(table):
     mine = backend(title("idle in transaction", port=40000))
     opened(table, 1, tcp(40000))
-    table.apply([(1, START + 8 * SECOND, NETNS, ChangeKind.QUEUE, 1, tcp(40000, rx=3))])
+    table.apply([(1, START + 8 * SECOND, NETNS, ChangeKind.QUEUE, 1, tcp(40000, rx=3), None)])
     Correlation().bind(server(), [mine], table)
 
     assert mine.still_since == START + 8 * SECOND

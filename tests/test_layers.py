@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "agent" / "pgsonar"
-PURE = ("connections", "backends", "correlation", "ledger", "detectors", "episodes", "signals", "views")
+PURE = ("budget", "connections", "backends", "correlation", "ledger", "detectors", "episodes", "signals", "views")
 OUTSIDE = ("os", "time", "socket", "subprocess", "psycopg", "opentelemetry", "threading", "logging")
 
 # By the longest prefix of the module that stands here: what of ours it may import.
@@ -20,10 +20,12 @@ MAY_IMPORT = {
     "detectors.__init__": ("model", "config.schema", "detectors"),
     "sources": ("model", "errors", "config.schema", "sources", "_native"),
     "exporters": ("model", "errors", "config.schema", "signals.rows", "exporters", "__init__"),
+    "budget": ("model",),
     "health": ("errors",),
-    "pipeline": ("model", "errors", "config.schema", "sources", "signals", "detectors", *PURE),
+    "pipeline": ("model", "errors", "budget", "config.schema", "sources", "signals", "detectors", *PURE),
     "service": (
         "model",
+        "budget",
         "errors",
         "clock",
         "config",

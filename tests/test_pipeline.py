@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from build import NETNS, PORT, START, server, tcp, title
+from pgsonar.budget import Budget
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.errors import ScanError
 from pgsonar.model import SECOND, BackendSighting, ChangeKind, Limits, Moment, ScanStats, TcpState
@@ -34,7 +35,8 @@ class World:
         self.overflows = 0
         self.interval = 0.1
 
-    def watch(self, netns, directory, ports):
+    def watch(self, netns, directory, ports, **how):
+        assert how == {"netns_file": directory.replace("/net", "/ns/net"), "source": "auto", "events": "auto"}
         if self.refuse:
             raise ScanError("cannot be opened", "try this")
         self.watched[netns] = (directory, set(ports))
@@ -56,7 +58,7 @@ class World:
             ),
             owners=SimpleNamespace(inodes=lambda pid, postmaster: None, forget=lambda postmaster: None),
             listen_overflows=lambda directory: self.overflows,
-            interval=self.interval,
+            budget=Budget(0.02, self.interval),
         )
         outlet = SimpleNamespace(export=self.batches.append)
         outlets = {key: [outlet] for key in ("metrics", "logs", "traces")}
@@ -86,8 +88,8 @@ def step(pipeline, world, seconds, *, scan=True):
 def orphan(world, pipeline):
     world.sightings = [BackendSighting(4711, START, title("SELECT"))]
     world.changes = [
-        (1, START, NETNS, ChangeKind.OPENED, 0, tcp(40000)),
-        (1, START + SECOND, NETNS, ChangeKind.STATE, 1, tcp(40000, TcpState.CLOSE_WAIT, rx=1)),
+        (1, START, NETNS, ChangeKind.OPENED, 0, tcp(40000), None),
+        (1, START + SECOND, NETNS, ChangeKind.STATE, 1, tcp(40000, TcpState.CLOSE_WAIT, rx=1), None),
     ]
     pipeline.discover(moment(0))
     step(pipeline, world, 1)
@@ -97,7 +99,7 @@ def orphan(world, pipeline):
 def test_a_leak_passes_from_the_kernel_to_an_event_a_span_and_a_metric(world):
     pipeline = world.pipeline()
     orphan(world, pipeline)
-    world.changes = [(1, START + 4 * SECOND, NETNS, ChangeKind.CLOSED, 8, tcp(40000, TcpState.CLOSE_WAIT, rx=1))]
+    world.changes = [(1, START + 4 * SECOND, NETNS, ChangeKind.CLOSED, 8, tcp(40000, TcpState.CLOSE_WAIT, rx=1), None)]
     world.sightings = []
     step(pipeline, world, 4)
     step(pipeline, world, 5.5)
@@ -157,11 +159,14 @@ def test_while_scans_fail_nothing_is_judged_and_open_leaks_are_lost_from_sight_n
 
 def test_lost_changes_are_made_good_from_a_snapshot(world):
     pipeline = world.pipeline()
-    world.changes = [(n, START, NETNS, ChangeKind.OPENED, 0, tcp(n)) for n in (1, 2)]
+    world.changes = [(n, START, NETNS, ChangeKind.OPENED, 0, tcp(n), None) for n in (1, 2)]
     pipeline.discover(moment(0))
     step(pipeline, world, 1)
     world.stats["lost_changes"] = 5
-    world.present = [(2, START, NETNS, ChangeKind.OPENED, 0, tcp(2)), (3, START, NETNS, ChangeKind.OPENED, 0, tcp(3))]
+    world.present = [
+        (2, START, NETNS, ChangeKind.OPENED, 0, tcp(2), None),
+        (3, START, NETNS, ChangeKind.OPENED, 0, tcp(3), None),
+    ]
     step(pipeline, world, 2)
 
     assert set(pipeline.connections.connections) == {2, 3}

@@ -19,6 +19,10 @@ class Due:
         self.period = round(period * 1e9)
         self.next = start
 
+    def set_period(self, period: float) -> None:
+        """Another period in seconds, from the next time on."""
+        self.period = round(period * 1e9)
+
     def __call__(self, at: int) -> bool:
         if at < self.next:
             return False

@@ -7,14 +7,14 @@ has not changed. A closed connection is kept for a while, so that a backend whos
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from pgsonar.model import SECOND, ChangeKind, Connection, Endpoint, Socket, TcpState
+from pgsonar.model import SECOND, ChangeKind, Connection, Details, Endpoint, Socket, TcpState, Transferred
 
 KEEP_CLOSED = 10 * SECOND  # titles are read four times a second; ten seconds forgive a stalled agent
 
-# (connection, at, netns, kind, previous state, socket), as sources.sockets.Sampler.changes() yields it
-SocketChange = tuple[int, int, int, int, int, Socket]
+# (connection, at, netns, kind, previous state, socket, bytes), as sources.sockets.Sampler.changes() yields it
+SocketChange = tuple[int, int, int, int, int, Socket, Transferred | None]
 
 OTHER = "~other"
 
@@ -50,13 +50,14 @@ class ConnectionTable:
 
     def apply(self, changes: Iterable[SocketChange]) -> None:
         """Takes the sampler's changes in, oldest first."""
-        for number, at, netns, kind, _previous, socket in changes:
+        for number, at, netns, kind, _previous, socket, transferred in changes:
             connection = self.connections.get(number)
             if kind == ChangeKind.OPENED or connection is None:
                 if kind != ChangeKind.CLOSED and connection is None:
                     self._open(number, at, netns, socket)
                 continue
             if kind == ChangeKind.CLOSED:
+                connection.transferred = transferred
                 self._close(connection, at)
                 continue
             if socket.state != connection.socket.state:
@@ -73,7 +74,7 @@ class ConnectionTable:
         for connection in self.of_namespace(netns):
             if connection.id not in numbers:
                 self._close(connection, at)
-        for number, opened, _, _, _, socket in present:
+        for number, opened, _, _, _, socket, _ in present:
             known = self.connections.get(number)
             if known is None:
                 self._open(number, opened, netns, socket)
@@ -81,6 +82,12 @@ class ConnectionTable:
                 if known.socket.state != socket.state:
                     known.state_since = at
                 known.socket, known.moved_at = socket, at
+
+    def note(self, details: Mapping[int, Details]) -> None:
+        """Adds what TCP_INFO tells, by the connections' numbers."""
+        for number, told in details.items():
+            if number in self.connections:
+                self.connections[number].details = told
 
     def forget(self, netns: int) -> None:
         """Drops a namespace that is no longer watched; its connections are lost from sight, not closed."""

@@ -78,6 +78,13 @@ class Socket(NamedTuple):
     inode: int  # 0: no process owns it
 
 
+class Transferred(NamedTuple):
+    """Bytes a connection carried in all, as the kernel told them at its end."""
+
+    sent: int  # acknowledged by the peer
+    received: int
+
+
 class ChangeKind(IntEnum):
     """Why the sampler reports a socket (enum pgs_change_kind of native/pgsonar.h)."""
 
@@ -159,6 +166,8 @@ class Connection:
     state_since: int
     moved_at: int  # a queue, the state or the inode last changed
     closed_at: int | None = None
+    transferred: Transferred | None = None  # once closed, when the kernel told
+    details: Details | None = None  # TCP_INFO, when it was asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ they share no state with other threads but the sampler's ring and the exporters'
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pgsonar.backends import BackendTable
+from pgsonar.budget import Budget
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
 from pgsonar.correlation import Correlation, owners
@@ -29,7 +32,7 @@ from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import Sampler
+from pgsonar.sources.sockets import Sampler, source_name
 
 log = logging.getLogger("pgsonar")
 
@@ -55,12 +58,14 @@ class Sources:
     backends: BackendReader
     owners: OwnerReader
     listen_overflows: Callable[[str], int | None]
-    interval: float  # seconds between two scans
+    budget: Budget
+    source: str = "auto"
+    destroy_events: str = "auto"
     proc: str = "/proc"
 
     @property
     def blind_after(self) -> int:
-        return max(BLIND_AFTER, round(3 * self.interval * SECOND))
+        return max(BLIND_AFTER, round(3 * self.budget.interval * SECOND))
 
 
 class _Namespace:
@@ -156,13 +161,26 @@ class Pipeline:
                     known.ports = ports
                 continue
             server = next(s for s in self.servers.values() if s.netns == netns)
-            directory = f"{self.sources.proc}/{server.pid}/net"
+            process = f"{self.sources.proc}/{server.pid}"
+            directory = f"{process}/net"
             try:
-                self.sources.sampler.watch(netns, directory, ports)
+                self.sources.sampler.watch(
+                    netns,
+                    directory,
+                    ports,
+                    netns_file=f"{process}/ns/net",
+                    source=self.sources.source,
+                    events=self.sources.destroy_events,
+                )
             except ScanError as error:
                 self._warn_once(server, "watch", f"cannot scan the sockets of {server.label}: {error}", error.hint)
                 continue
             self._namespaces[netns] = _Namespace(directory, ports, now.at)
+            self._say_source(netns, server)
+
+    def _say_source(self, netns: int, server: Server) -> None:
+        stats = self.sources.sampler.stats(netns)
+        log.info("sockets of %s are read by %s%s", server.label, source_name(stats.source), _why_not(stats))
 
     def _warn_once(self, server: Server, what: str, message: str, hint: str) -> None:
         if (server.id, what) not in self._warned:
@@ -224,7 +242,12 @@ class Pipeline:
 
     def _read_stats(self, now: Moment) -> None:
         for netns, namespace in self._namespaces.items():
-            stats = namespace.stats = self.sources.sampler.stats(netns)
+            before, stats = namespace.stats, self.sources.sampler.stats(netns)
+            namespace.stats = stats
+            if before is not None and before.source != stats.source:
+                log.warning(
+                    "network namespace %d is read by %s now%s", netns, source_name(stats.source), _why_not(stats)
+                )
             namespace.max_gap = max(namespace.max_gap, stats.max_gap)
             if stats.lost_changes != namespace.lost_changes:
                 namespace.lost_changes = stats.lost_changes
@@ -305,13 +328,37 @@ class Pipeline:
             before, number = namespace.exported
             rates[netns] = (namespace.stats.scans - number) * SECOND / max(now.at - before, 1)
             namespace.exported, namespace.max_gap = (now.at, namespace.stats.scans), 0
-        return AgentReading(scans, rates, len(self.servers), dict.fromkeys(scans, "procfs"))
+        sources = {netns: source_name(stats.source) for netns, stats in scans.items()}
+        budget = self.sources.budget
+        return AgentReading(scans, rates, len(self.servers), sources, budget.interval, budget.reason)
 
     def _send(self, batch: Batch) -> None:
         for outlet in self._outlets.get(batch.signal, ()):
             outlet.export(batch)
 
     # --- health and the end --------------------------------------------------------------------------------------
+
+    def scan_cpu(self) -> int:
+        """CPU time of the scanning thread so far, ns."""
+        return sum(namespace.stats.cpu for namespace in self._namespaces.values() if namespace.stats)
+
+    def scanning(self) -> list[dict[str, object]]:
+        """How each network namespace is read, for the health answer."""
+        return [
+            {
+                "netns": netns,
+                "source": source_name(stats.source),
+                "reason": _why_not(stats).removeprefix(": ") or None,
+                "unseen": stats.unseen,
+                "ends_told": bool(stats.events_on),
+            }
+            for netns, namespace in list(self._namespaces.items())
+            if (stats := namespace.stats)
+        ]
+
+    def watched(self) -> list[int]:
+        """The network namespaces that are scanned."""
+        return list(self._namespaces)
 
     def unwatched(self) -> list[str]:
         """Servers whose sockets cannot be scanned at all, which no restart would mend."""
@@ -354,6 +401,14 @@ class Pipeline:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
         self._tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
+
+
+def _why_not(stats: ScanStats) -> str:
+    """What keeps a namespace from sock_diag, which costs less; empty when nothing does."""
+    if not stats.refusal:
+        return ""
+    hint = " (CAP_SYS_ADMIN enters another namespace)" if stats.refusal in {errno.EPERM, errno.EACCES} else ""
+    return f": sock_diag is refused, {os.strerror(stats.refusal)}{hint}"
 
 
 def _random_id(bits: int) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pgsonar import __version__, clock
+from pgsonar.budget import Budget, Usage
 from pgsonar.clock import Due
 from pgsonar.config.schema import Config
 from pgsonar.errors import PgsonarError
@@ -31,6 +32,8 @@ log = logging.getLogger("pgsonar")
 
 DISCOVER = 2.0  # seconds between looks for servers; every second while there is none
 TITLES = 0.25
+SLOWEST_TITLES = 1.0  # when max_cpu stretches them
+SETTLE = 1.0
 LOOK = 0.5
 DRAIN = 0.1
 STOP_WITHIN = 4.0  # seconds for the exporters to flush; SIGTERM promises five in all
@@ -61,8 +64,22 @@ def open_sources(config: Config) -> Sources:
         backends=BackendReader(processes),
         owners=OwnerReader(),
         listen_overflows=listen_overflows,
-        interval=config.sockets.interval,
+        budget=Budget(config.sockets.max_cpu, config.sockets.interval),
+        source=config.sockets.source,
+        destroy_events=config.sockets.destroy_events,
     )
+
+
+def _say_budget(budget: Budget) -> None:
+    if budget.reason == "max_cpu":
+        log.warning(
+            "scanning every %.0f ms instead of as configured: the agent would take more than %.1f %% of a core "
+            "(raise receivers.sockets.max_cpu to scan more often)",
+            budget.interval * 1000,
+            budget.share * 100,
+        )
+    else:
+        log.info("scanning every %.0f ms again, as configured", budget.interval * 1000)
 
 
 def _figures(exporter: Exporter) -> dict[str, object]:
@@ -94,6 +111,7 @@ class Service:
         self._pipeline = Pipeline(self._sources, config.leaks, self._outlets(), identity, clock.now())
         self._health: HealthEndpoint | None = None
         self._waiting_said = False
+        self._title_cpu = 0  # ns
         self._failed_stages: set[str] = set()
 
     def _outlets(self) -> dict[str, list[Outlet]]:
@@ -118,6 +136,7 @@ class Service:
         pipeline = self._pipeline
         start = clock.now().at
         discover, titles, look = Due(DISCOVER), Due(TITLES), Due(LOOK, start + round(LOOK * 1e9))
+        settle = Due(SETTLE, start + 2_000_000_000)  # what starting took is not what running takes
         metrics = Due(self._config.telemetry.metrics.interval, start + 1_000_000_000)
         drain = min(DRAIN, max(self._config.sockets.interval, 0.02))
         while not self.stop.wait(drain):
@@ -129,11 +148,31 @@ class Service:
                     discover.next = at + 1_000_000_000
             self._guard("changes", pipeline.fast_tick)
             if titles(at):
-                self._guard("titles", lambda: pipeline.title_tick(clock.now().at))
+                self._guard("titles", self._read_titles)
             if look(at):
                 self._guard("detection", lambda: pipeline.slow_tick(clock.now()))
             if metrics(at):
                 self._guard("metrics", lambda: pipeline.export_tick(clock.now()))
+            if settle(at):
+                self._guard("budget", lambda: self._keep_budget(titles))
+
+    def _read_titles(self) -> None:
+        begun = time.thread_time_ns()
+        self._pipeline.title_tick(clock.now().at)
+        self._title_cpu += time.thread_time_ns() - begun
+
+    def _keep_budget(self, titles: Due) -> None:
+        """Looks as often as receivers.sockets.max_cpu lets it, no more often than asked."""
+        budget = self._sources.budget
+        before, was = budget.interval, budget.reason
+        work = self._pipeline.scan_cpu() + self._title_cpu
+        budget.settle(Usage(clock.now().at, time.process_time_ns(), work))
+        if budget.interval == before:
+            return
+        self._sources.sampler.set_interval(budget.interval)
+        titles.set_period(min(TITLES * budget.stretch, SLOWEST_TITLES))
+        if budget.reason != was:
+            _say_budget(budget)
 
     def _guard(self, stage: str, tick: Callable[[], object]) -> None:
         """One stage that fails does not take the others with it."""
@@ -187,7 +226,19 @@ class Service:
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
         ]
         exporters = {name: _figures(exporter) for name, exporter in self._exporters.items()}
-        return Health(not failing, reasons, {"version": __version__, "servers": servers, "exporters": exporters})
+        facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
+        return Health(not failing, reasons, facts | {"scanning": self._scanning()})
+
+    def _scanning(self) -> dict[str, object]:
+        """How often and by what the sockets are read, and why."""
+        budget = self._sources.budget
+        return {
+            "interval": round(budget.interval, 4),
+            "reason": budget.reason,
+            "cpu": None if budget.taken is None else round(budget.taken, 4),
+            "max_cpu": budget.share,
+            "namespaces": self._pipeline.scanning(),
+        }
 
     def _close(self) -> None:
         """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""

@@ -34,7 +34,7 @@ def test_pipelines_destinations_and_warnings_of_a_file_are_shown(capsys, tmp_pat
     file.write_text(
         "exporters: {otlp_http: {endpoint: 'https://u:hunter2@x/otlp/?key=hunter2', metrics_endpoint: 'http://m/in'},"
         " otlp_grpc: , file: {path: out}, debug: }\n"
-        "receivers: {sockets: {max_cpu: 1%}}\n"
+        "processors: {leaks: {half_open: {after: 3s}}}\n"
         "service: {pipelines: {metrics: {receivers: [sockets], exporters: [otlp_http, debug]},"
         " logs: {receivers: [sockets], processors: [leaks], exporters: [otlp_http, otlp_grpc, file]}}}\n"
     )
@@ -51,7 +51,7 @@ def test_pipelines_destinations_and_warnings_of_a_file_are_shown(capsys, tmp_pat
         "           -> file (out)",
         "  traces:  goes nowhere",
         "  health:  off",
-        "warning: receivers.sockets.max_cpu: not in this version, ignored",
+        "warning: processors.leaks.half_open: not in this version, ignored",
     ]
 
 

@@ -14,10 +14,8 @@ REFUSED = {
     "exporters: {prometheus: }": "exporters.prometheus",
     "extensions: {file_storage: }": "extensions.file_storage",
     "service: {extensions: [status_page]}": "service.extensions[0]",
-    "receivers: {sockets: {source: sock_diag}}": "receivers.sockets.source: sock_diag",
     "receivers: {sockets: {side: client}}": "receivers.sockets.side: client",
     "receivers: {sockets: {side: both}}": "receivers.sockets.side: both",
-    "receivers: {sockets: {destroy_events: always}}": "receivers.sockets.destroy_events: always",
     "processors: {leaks: {overrides: [{match: {user: x}}]}}": "processors.leaks.overrides",
     "processors: {leaks: {auth_stuck: {shadow: true}}}": "processors.leaks.auth_stuck.shadow",
     "processors: {leaks: {pool_exhausted: {shadow: true}}}": "processors.leaks.pool_exhausted.shadow",
@@ -55,10 +53,9 @@ def test_defaults_written_out_are_no_mistake(read):
 
 
 def test_a_kind_not_built_yet_is_accepted_with_a_warning(read):
-    config = read("receivers: {sockets: {max_cpu: 2%}}\nprocessors: {leaks: {half_open: {after: 3s}, long_query: {}}}")
+    config = read("processors: {leaks: {half_open: {after: 3s}, long_query: {}}}")
 
     assert config.warnings == [
-        "receivers.sockets.max_cpu: not in this version, ignored",
         "processors.leaks.half_open: not in this version, ignored",
         "processors.leaks.long_query: not in this version, ignored",
     ]

@@ -145,13 +145,19 @@ def test_points_carry_only_the_attributes_the_catalog_declares():
 
 def test_the_agent_tells_how_well_it_scans():
     stats = ScanStats(*range(1, len(ScanStats._fields) + 1))
-    rows = {row.name: row for row in agent_rows(AgentReading({7: stats}, {7: 9.5}, 2, {7: "procfs"}), 5, NOW)}
+    rows = {
+        row.name: row
+        for row in agent_rows(AgentReading({7: stats}, {7: 9.5}, 2, {7: "procfs"}, 0.4, "max_cpu"), 5, NOW)
+    }
 
     assert rows["pgsonar.scan.late"].points[0].value == stats.late + stats.missed
     assert rows["pgsonar.scan.incomplete"].points[0].value == stats.incomplete
     assert rows["pgsonar.scan.malformed"].points[0].value == stats.malformed
     assert rows["pgsonar.scan.duration"].points[0].value == stats.last_cost / 1e9
     assert rows["pgsonar.scan.blind_window"].points[0].value == stats.max_gap / 1e9
+    assert rows["pgsonar.scan.unseen"].points[0].value == stats.kernel_opened - stats.opened
+    assert rows["pgsonar.scan.interval"].points[0].value == 0.4
+    assert rows["pgsonar.scan.interval"].points[0].attributes == {"pgsonar.scan.reason": "max_cpu"}
     assert rows["pgsonar.scan.cpu"].points[0].value == stats.cpu / 1e9
     assert rows["pgsonar.scan.rate"].points[0].value == 9.5
     assert rows["pgsonar.scan.rate"].points[0].attributes == {"pgsonar.source": "procfs", "pgsonar.netns": 7}

@@ -192,7 +192,7 @@ def sampler(net):
 
 
 def kinds(sampler):
-    return [(ChangeKind(kind).name, previous, seen.state) for _, _, _, kind, previous, seen in sampler.changes()]
+    return [(ChangeKind(kind).name, previous, seen.state) for _, _, _, kind, previous, seen, _ in sampler.changes()]
 
 
 def test_changes_come_oldest_first_with_their_socket(net, sampler):
@@ -212,7 +212,7 @@ def test_flat_changes_and_changes_with_sockets_tell_the_same(net, sampler):
     sampler.scan()
     (flat,) = sampler.snapshot(7)
 
-    assert next(sampler.changes()) == (*flat[:5], to_socket(flat))
+    assert next(sampler.changes()) == (*flat[:5], to_socket(flat), None)
     assert len(flat) == len(CHANGE_FIELDS)
 
 
@@ -234,7 +234,7 @@ def test_a_snapshot_has_every_connection_however_many_there_are(net, sampler):
 
     present = list(sampler.open_connections(7))
 
-    assert {seen.remote.port for *_, seen in present} == set(range(20000, 23000))
+    assert {seen.remote.port for *_, seen, _ in present} == set(range(20000, 23000))
     assert sampler.stats(7).lost_changes == 3000 - 16
     assert sampler.stats(7).resyncs == 1
     assert list(sampler.changes()) == []
@@ -259,7 +259,7 @@ def test_rows_of_other_ports_are_left_out_and_counted(net, sampler):
 
     sampler.set_ports(7, [40000], remote_too=True)
     sampler.scan()
-    assert [seen.remote.port for *_, seen in sampler.changes()] == [40000]
+    assert [seen.remote.port for *_, seen, _ in sampler.changes()] == [40000]
     assert sampler.stats(7).rows_skipped == 1
 
 

@@ -18,6 +18,7 @@ from pgsonar.model import Moment, Sight
 from pgsonar.pipeline import Pipeline
 from pgsonar.service import host_id, open_sources
 from pgsonar.signals.metrics import Identity
+from pgsonar.sources.sockets import Step
 from pgsonar.views.scan import scan_lines
 from pgsonar.views.scan_json import scan_object
 
@@ -58,8 +59,12 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     """One pass through the pipeline, without its thread: the sights, and what could not be seen at all."""
     now: Moment = clock.now()
     pipeline.discover(now)
-    pipeline.sources.sampler.scan()
+    sampler = pipeline.sources.sampler
+    for _ in range(2):  # what the first one finds, the second one asks TCP_INFO of
+        sampler.step(Step.DETAILS)
     pipeline.fast_tick()
+    for netns in pipeline.watched():
+        pipeline.connections.note(sampler.details(netns))
     at = clock.now().at
     pipeline.title_tick(at)
     sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]

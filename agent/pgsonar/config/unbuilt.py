@@ -18,9 +18,7 @@ COMPONENTS: dict[str, frozenset[str]] = {
 
 # Section, key, and the values that are refused; None refuses every value that is not empty.
 REFUSED: tuple[tuple[type[schema.Section], str, tuple[object, ...] | None], ...] = (
-    (schema.SocketsReceiver, "source", ("sock_diag",)),
     (schema.SocketsReceiver, "side", ("client", "both")),
-    (schema.SocketsReceiver, "destroy_events", ("always",)),
     (schema.LeaksProcessor, "overrides", None),
     (schema.LeakKind, "shadow", (True,)),
     (schema.OtlpExporter, "temporality", ("delta",)),
@@ -31,7 +29,6 @@ REFUSED: tuple[tuple[type[schema.Section], str, tuple[object, ...] | None], ...]
 )
 
 IGNORED: tuple[tuple[type[schema.Section], str], ...] = (
-    (schema.SocketsReceiver, "max_cpu"),
     (schema.LeaksProcessor, "idle_leak"),
     (schema.LeaksProcessor, "half_open"),
     (schema.LeaksProcessor, "slow_reader"),

@@ -42,6 +42,8 @@ class AgentReading:
     rates: dict[int, float]  # complete scans a second since the last export
     servers: int
     sources: dict[int, str]  # the source in use by namespace
+    interval: float  # seconds between two scans now
+    reason: str  # configured, or max_cpu: why it is what it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +299,7 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         "gauge",
         "s",
         _SCAN,
-        "Wall time of the last complete scan.",
+        "Wall time of the last scan.",
         _scans(lambda stats: stats.last_cost / 1e9),
     ),
     Metric(
@@ -307,6 +309,14 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         _SCAN,
         "Complete scans a second since the last export.",
         lambda reading: ((_scan_attributes(reading, n), rate) for n, rate in reading.rates.items()),
+    ),
+    Metric(
+        "pgsonar.scan.interval",
+        "gauge",
+        "s",
+        ("pgsonar.scan.reason",),
+        "Time between two scans now: as configured, or stretched to keep within max_cpu.",
+        lambda reading: [({"pgsonar.scan.reason": reading.reason}, reading.interval)],
     ),
     Metric(
         "pgsonar.scan.late",
@@ -329,7 +339,7 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         "counter",
         "{line}",
         _SCAN,
-        "Lines of the kernel's tables that could not be read.",
+        "Lines and messages of the kernel that could not be read.",
         _scans(lambda stats: stats.malformed),
     ),
     Metric(
@@ -337,8 +347,34 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         "gauge",
         "s",
         _SCAN,
-        "Longest distance between two complete scans since the last export: what lives shorter may go unseen.",
+        "Longest distance between two complete scans since the last export: what lives shorter may go unseen, unless "
+        "the kernel tells of every end.",
         _scans(lambda stats: stats.max_gap / 1e9),
+    ),
+    Metric(
+        "pgsonar.scan.unseen",
+        "updowncounter",
+        "{connection}",
+        _SCAN,
+        "Connections that came and went between two scans, at most: the kernel's count of opened connections, on all "
+        "ports of the network namespace, less those seen.",
+        _scans(lambda stats: stats.unseen),
+    ),
+    Metric(
+        "pgsonar.scan.lost_events",
+        "counter",
+        "{event}",
+        _SCAN,
+        "Times the kernel had more ends of connections to tell than its queue could hold.",
+        _scans(lambda stats: stats.lost_events),
+    ),
+    Metric(
+        "pgsonar.scan.lost_changes",
+        "counter",
+        "{change}",
+        _SCAN,
+        "Changes that found the ring full; the table was read anew after them.",
+        _scans(lambda stats: stats.lost_changes),
     ),
     Metric(
         "pgsonar.scan.cpu",

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from pgsonar._native import ffi, lib
 from pgsonar.errors import ScanError
-from pgsonar.model import Details, Endpoint, ScanStats, Socket, TcpState
+from pgsonar.model import Details, Endpoint, ScanStats, Socket, TcpState, Transferred
 
 __all__ = [
     "CHANGE_FIELDS",
@@ -50,7 +50,7 @@ _details_records = struct.Struct("=8Q6I")
 _stats_record = struct.Struct("=22QII7i4x")
 
 RawChange = tuple[Any, ...]  # of CHANGE_FIELDS
-SocketChange = tuple[int, int, int, int, int, Socket]
+SocketChange = tuple[int, int, int, int, int, Socket, Transferred | None]
 
 _SIZES = {
     "pgs_row": _row_records,
@@ -132,7 +132,9 @@ def to_socket(change: RawChange) -> Socket:
 
 
 def _with_sockets(changes: Iterator[RawChange]) -> Iterator[SocketChange]:
-    return ((*change[:5], _socket(change[6:-2])) for change in changes)
+    return (
+        (*change[:5], _socket(change[6:-2]), Transferred(*change[-2:]) if change[5] else None) for change in changes
+    )
 
 
 def _ports(ports: Collection[int]) -> Any:
@@ -221,7 +223,7 @@ class Sampler:
         return _unpack(self._changes[0], count)
 
     def changes(self) -> Iterator[SocketChange]:
-        """drain(), as (connection, at, netns, kind, previous state, socket)."""
+        """drain(), as (connection, at, netns, kind, previous state, socket, bytes in all or None)."""
         return _with_sockets(self.drain())
 
     def snapshot(self, netns: int) -> Iterator[RawChange]:

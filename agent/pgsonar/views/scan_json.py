@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgsonar.model import Backend, Connection, Sight
+from pgsonar.model import Backend, Connection, Sight, TcpState
 
 Json = dict[str, object]
 
@@ -71,8 +71,15 @@ def _connection(sight: Sight, connection: Connection | None, backend: Backend | 
         "database": title.database if title else None,
         "activity": activity,
         "age_seconds": round((sight.at - backend.started) / 1e9, 3) if backend else None,
-        "state_seconds": None,  # one look at /proc/net/tcp does not tell it
+        "state_seconds": _state_seconds(connection) if connection else None,
     }
+
+
+def _state_seconds(connection: Connection) -> float | None:
+    """Since when the client has closed: its last acknowledgement came with its FIN. No other state tells it."""
+    if connection.details is None or connection.socket.state != TcpState.CLOSE_WAIT:
+        return None
+    return connection.details.last_ack / 1000
 
 
 def _ledger(sight: Sight) -> Json:
