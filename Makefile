@@ -8,7 +8,7 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench sanitize fuzz wheel readme clean
+.PHONY: help demo test lint bench sanitize fuzz storm wheel readme clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,18 @@ sanitize: $(VENV)/.test ## run the native tests under the address and undefined 
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	$(BIN)/python -m pytest -o pythonpath="build/sanitized tests tests/live" tests/sources tests/native
 
-fuzz: ## fuzz the parser of the kernel's tables (SECONDS=60, needs clang)
+fuzz: ## fuzz the parsers of the kernel's texts and messages (SECONDS=60 each, needs clang)
 	@clang=$$(command -v clang || command -v clang-14) || { echo "clang is missing: sudo apt-get install -y clang libclang-rt-14-dev" >&2; exit 1; }; \
-	mkdir -p build/fuzz/found && \
-	$$clang -g -O1 -std=c11 -fsanitize=fuzzer,address,undefined -Inative tests/native/fuzz_procnet.c native/procnet.c -o build/fuzz/procnet && \
-	build/fuzz/procnet -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 build/fuzz/found tests/native/corpus
+	for parser in procnet diagmsg; do \
+	  mkdir -p build/fuzz/found_$$parser && \
+	  $$clang -g -O1 -std=c11 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -Inative \
+	    tests/native/fuzz_$$parser.c native/$$parser.c -o build/fuzz/$$parser && \
+	  build/fuzz/$$parser -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 \
+	    build/fuzz/found_$$parser tests/native/corpus_$$parser || exit 1; \
+	done
+
+storm: $(VENV)/.test ## a minute of 8000 connections a second, by each source (needs root)
+	PGSONAR_STORM_SECONDS=60 $(BIN)/python -m pytest -p no:randomly -s tests/storm
 
 wheel: $(VENV)/.test ## build the wheel into dist/
 	if command -v uv >/dev/null; then uv build -q --wheel --out-dir dist .; \

@@ -161,6 +161,14 @@ static pgs_change *send(pgs_table *table, const pgs_entry *entry, uint8_t kind, 
     return change;
 }
 
+/* TIME_WAIT and SYN_RECV are no full sockets. The first has a cookie of its own, whatever socket it remains of
+ * (inet_twsk_alloc); that of the second passes to the socket, unless it was asked for in that very moment
+ * (inet_csk_clone_lock). Neither has an end to tell. */
+static int is_full(const pgs_row *row)
+{
+    return row->state != PGS_TIME_WAIT && row->state != PGS_SYN_RECV;
+}
+
 /* Makes the entry a connection that begins now. */
 static void open_entry(pgs_table *table, pgs_entry *entry, const pgs_row *row, uint64_t at)
 {
@@ -174,7 +182,7 @@ static void open_entry(pgs_table *table, pgs_entry *entry, const pgs_row *row, u
     entry->connection = ++table->ring->connections;
     entry->opened_at = at;
     entry->owned_inode = row->inode;
-    entry->owned_cookie = row->state == PGS_TIME_WAIT ? 0 : row->cookie;
+    entry->owned_cookie = is_full(row) ? row->cookie : 0;
     table->opened += !table->is_first && row->state != PGS_LISTEN;
     send(table, entry, PGS_OPENED, 0, at);
 }
@@ -196,12 +204,11 @@ static int phase(uint8_t state)
     return state == PGS_SYN_SENT || state == PGS_SYN_RECV ? 0 : state == PGS_ESTABLISHED ? 1 : 2;
 }
 
-/* TIME_WAIT has a cookie of its own, whatever socket it remains of (inet_twsk_alloc). */
 static int is_another_socket(const pgs_entry *entry, const pgs_row *row)
 {
     if (entry->owned_inode && row->inode && entry->owned_inode != row->inode)
         return 1;
-    if (row->cookie && row->state != PGS_TIME_WAIT && entry->owned_cookie && entry->owned_cookie != row->cookie)
+    if (row->cookie && is_full(row) && entry->owned_cookie && entry->owned_cookie != row->cookie)
         return 1;
     if (row->cookie && row->state == PGS_TIME_WAIT && entry->row.state == PGS_TIME_WAIT && entry->row.cookie)
         return row->cookie != entry->row.cookie;
@@ -236,7 +243,7 @@ static void see_again(pgs_table *table, pgs_entry *entry, const pgs_row *row, ui
     entry->row = *row;
     if (row->inode)
         entry->owned_inode = row->inode;
-    if (row->cookie && row->state != PGS_TIME_WAIT)
+    if (row->cookie && is_full(row))
         entry->owned_cookie = row->cookie;
     if (kind)
         send(table, entry, kind, previous_state, at);
@@ -364,7 +371,7 @@ int pgs_table_meet(pgs_table *table, const pgs_row *row, pgs_entry **entry)
     uint32_t index = pgs_table_find(table, row);
     *entry = NULL;
     if (index == PGS_NEW)
-        return table->ends_are_told && row->state == PGS_TIME_WAIT ? PGS_OK : add_difference(table, PGS_NEW, row);
+        return table->ends_are_told && !is_full(row) ? PGS_OK : add_difference(table, PGS_NEW, row);
     if (table->entries[index].scan == table->scan) {
         table->duplicates++;
         return PGS_OK;

@@ -43,7 +43,7 @@ typedef struct pgs_entry {
     uint64_t opened_at;
     uint64_t absent_at;     /* the first complete scan without it; 0 while it is present */
     uint64_t owned_inode;   /* the last inode that was not 0 */
-    uint64_t owned_cookie;  /* the cookie it had before TIME_WAIT, 0 when never seen */
+    uint64_t owned_cookie;  /* the cookie it had as a full socket, 0 when never seen */
     pgs_details details;
 } pgs_entry;
 
@@ -101,7 +101,7 @@ typedef struct pgs_table {
     int is_first;           /* no walk was complete yet: what is met now may be old */
     int has_absent;         /* the last walk did not meet every entry */
     int out_of_step;        /* changes were lost: no more are sent until a snapshot was taken */
-    int ends_are_told;      /* what is first seen in TIME_WAIT has been told of already */
+    int ends_are_told;      /* what is first seen in TIME_WAIT was told already, in SYN_RECV will be */
     pgs_told told;
     pgs_ring *ring;
 } pgs_table;

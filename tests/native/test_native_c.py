@@ -56,9 +56,10 @@ def test_the_sampler_has_no_data_race(test, tmp_path):
     run([*fixed_layout, tmp_path / test], tmp_path)
 
 
-def test_the_parser_keeps_its_invariants_on_the_corpus_and_mutations_of_it(tmp_path):
+@pytest.mark.parametrize("parser", ["procnet", "diagmsg"])
+def test_a_parser_keeps_its_invariants_on_its_corpus_and_mutations_of_it(parser, tmp_path):
     clang = find_program("clang", "clang-14", "clang-15", "clang-16", "clang-17", "clang-18", "clang-19")
     fuzz = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
-    build(clang, [HERE / "fuzz_procnet.c", ROOT / "native" / "procnet.c"], fuzz, tmp_path / "fuzz")
-    shutil.copytree(HERE / "corpus", tmp_path / "corpus")
+    build(clang, [HERE / f"fuzz_{parser}.c", ROOT / "native" / f"{parser}.c"], fuzz, tmp_path / "fuzz")
+    shutil.copytree(HERE / f"corpus_{parser}", tmp_path / "corpus")
     run([tmp_path / "fuzz", "-runs=20000", "-seed=1", "-max_len=4096", tmp_path / "corpus"], tmp_path)
