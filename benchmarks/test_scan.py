@@ -1,132 +1,148 @@
-"""What a scan costs: parsing, the walk of the kernel's own tables, the diff, and the way of the changes into Python.
+"""Reading the kernel's sockets: procfs beside its floor and `cat`, netlink beside procfs, the gate, and lookups.
 
-Each figure stands beside its floor, in one run: `pytest benchmarks --benchmark-group-by=group`.
+All in namespaces of 262144 buckets. "Wanted" rows touch port 5432; both ends of a connection count as rows.
 """
 
 import os
-import random
+from contextlib import contextmanager
 
 import pytest
+from pairs import compare, cpu_of, cpu_of_command
+from worlds import floor_library, rows, say
 
-from pgsonar.model import TcpState
-from pgsonar.sources.sockets import Sampler, _change_records, ffi, lib
+from pgsonar.sources.sockets import Sampler, Step
 
-ROWS = 10_000
-HEADER = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode".ljust(149)
-
-
-def table(rows, state=TcpState.ESTABLISHED, share=0.01):
-    """Text of /proc/net/tcp, of whose rows a share is on port 5432; the order is one of a hash table."""
-    chance = random.Random(1)
-    lines = [HEADER]
-    for number in range(rows):
-        port = 5432 if chance.random() < share else 8080
-        lines.append(
-            b"%4d: 0100007F:%04X %08X:%04X %02X 00000000:00000000 02:000AFC80 00000000   101        0 %d 1 0 20"
-            % (number, port, chance.getrandbits(32), number % 60000 + 1, state, number + 1)
-        )
-    return b"".join(line.ljust(149) + b"\n" for line in lines)
+PORT = 5432
+NETNS = 7
 
 
-@pytest.mark.benchmark(group="parse 10k rows")
-@pytest.mark.parametrize("ports", [[], [5432]], ids=["all", "1 % wanted"])
-def test_parse(benchmark, ports):
-    text = table(ROWS)
-    out, result = ffi.new("pgs_row[]", ROWS), ffi.new("pgs_parse_result *")
-    chosen, source = ffi.new("uint16_t[]", ports), ffi.from_buffer(text)
-
-    benchmark(lib.pgs_parse, source, len(text), 4, chosen, len(ports), 0, out, ROWS, result)
-
-    assert result.lines == ROWS + 1
-    assert result.rows + result.skipped == ROWS
-
-
-@pytest.fixture
-def own_namespace():
-    with Sampler(1) as sampler:
-        sampler.watch(7, "/proc/self/net", [5432])
-        yield sampler
+@contextmanager
+def sampler(source, port=PORT):
+    """Watches the namespace this process is in; a short interval, so that nothing but what is asked for is due."""
+    with Sampler(0.001, 1 << 17) as made:
+        made.watch(NETNS, "/proc/self/net", [port], source=source, events="never")
+        made.step(Step.WALK)
+        made.step(Step.WALK)
+        list(made.drain())
+        yield made
+        assert made.stats(NETNS).incomplete == 0
 
 
-@pytest.mark.benchmark(group="scan of this namespace")
-def test_scan_of_this_namespace(benchmark, own_namespace):
-    benchmark(own_namespace.scan)
-
-    assert own_namespace.stats(7).incomplete == 0
-
-
-@pytest.mark.benchmark(group="scan of this namespace")
-def test_floor_both_tables_read_to_their_end(benchmark):
+@contextmanager
+def tables():
     files = [os.open(f"/proc/self/net/{name}", os.O_RDONLY) for name in ("tcp", "tcp6")]
-
-    def read_all():
+    try:
+        yield files
+    finally:
         for file in files:
-            at = 0
-            while got := len(os.pread(file, 65536, at)):
-                at += got
-
-    benchmark(read_all)
-    for file in files:
-        os.close(file)
+            os.close(file)
 
 
-@pytest.fixture
-def net(tmp_path):
-    (tmp_path / "tcp").write_bytes(table(ROWS, share=1))
-    return tmp_path
+def walk(of):
+    return lambda: cpu_of(lambda: of.step(Step.WALK))
 
 
-@pytest.mark.benchmark(group="scan 10k rows of a file, all wanted")
-def test_scan_without_changes(benchmark, net):
-    with Sampler(1) as sampler:
-        sampler.watch(7, str(net), [])
-        sampler.scan()
-        list(sampler.drain())
-
-        benchmark(sampler.scan)
-
-        assert list(sampler.drain()) == []
-
-
-@pytest.mark.benchmark(group="scan 10k rows of a file, all wanted")
-def test_floor_the_file_is_read(benchmark, net):
-    benchmark((net / "tcp").read_bytes)
+@pytest.mark.parametrize(("count", "goal", "pairs"), [(1000, 1.03, 61), (10_000, 1.03, 41), (50_000, 1.05, 31)])
+def test_procfs_with_diff_beside_its_floor(benchmark, goals, count, goal, pairs):
+    if goals.short and count > 10_000:
+        pytest.skip("the long form's")
+    say(f"procfs, {count} rows, all wanted")
+    floor = floor_library()
+    with rows(count, 1), tables() as files, sampler("procfs") as text:
+        ratio = compare(walk(text), lambda: cpu_of(lambda: floor.floor_of(*files)), goals.pairs(pairs))
+        benchmark.pedantic(text.step, (Step.WALK,), rounds=5)
+    goals.ratio(f"procfs scan / the same reads, {count} rows", ratio, goal, benchmark)
 
 
-@pytest.fixture
-def raw_changes(tmp_path):
-    """A sampler and a way to give it 1000 changes to tell."""
-    texts = [table(1000, state, share=1) for state in (TcpState.CLOSE_WAIT, TcpState.LAST_ACK)]
-    with Sampler(1) as sampler:
+@pytest.mark.parametrize(("count", "goal"), [(100, 0.55), (1000, 0.65), (10_000, 1.0)])
+def test_procfs_beside_cat(benchmark, goals, count, goal):
+    """One table each: `cat` reads tcp only, so its reads of tcp6 are added, done the same way."""
+    floor = floor_library()
+    with rows(count, 1), tables() as files, sampler("procfs") as text:
 
-        def change_all():
-            texts.reverse()
-            (tmp_path / "tcp").write_bytes(texts[0])
-            sampler.scan()
+        def cat():
+            return cpu_of(lambda: [floor.read_to_end(file) for file in files])
 
-        (tmp_path / "tcp").write_bytes(texts[0])
-        sampler.watch(7, str(tmp_path), [])
-        sampler.scan()
-        list(sampler.drain())
-        yield sampler, change_all
-
-
-@pytest.mark.benchmark(group="1000 changes")
-@pytest.mark.parametrize("form", ["drain", "changes"])
-def test_changes_become_python_values(benchmark, raw_changes, form):
-    sampler, change_all = raw_changes
-
-    told = benchmark.pedantic(lambda: list(getattr(sampler, form)()), setup=change_all, rounds=300)
-
-    assert len(told) == 1000
+        ratio = compare(walk(text), cat, goals.pairs(41))
+        real = compare(walk(text), lambda: cpu_of_command(["cat", "/proc/self/net/tcp"]), goals.pairs(15))
+        benchmark.pedantic(text.step, (Step.WALK,), rounds=5)
+    goals.ratio(f"procfs scan / reading to the end, {count} rows", ratio, goal, benchmark)
+    goals.figure(
+        f"procfs scan of both / cat of tcp alone, {count} rows",
+        real.median,
+        None,
+        low=real.low,
+        high=real.high,
+        pairs=real.pairs,
+        note="with its start",
+    )
 
 
-@pytest.mark.benchmark(group="1000 changes")
-def test_floor_the_same_records_are_unpacked(benchmark, raw_changes):
-    sampler, change_all = raw_changes
-    change_all()
-    records = b"".join(_change_records.pack(*change) for change in sampler.drain())
+@pytest.mark.parametrize(("wanted", "goal"), [(0.01, 0.06), (1, 0.45)])
+def test_dump_beside_procfs(benchmark, goals, wanted, goal):
+    say(f"10000 rows, {wanted:.0%} wanted")
+    with rows(10_000, wanted), sampler("procfs") as text, sampler("sock_diag") as netlink:
+        ratio = compare(walk(netlink), walk(text), goals.pairs(41))
+        benchmark.pedantic(netlink.step, (Step.WALK,), rounds=5)
+    goals.ratio(f"filtered dump / procfs scan, 10000 rows, {wanted:.0%}", ratio, goal, benchmark)
 
-    told = benchmark.pedantic(lambda: list(_change_records.iter_unpack(records)), setup=change_all, rounds=300)
 
-    assert len(told) == 1000
+def test_lookups_beside_procfs(benchmark, goals):
+    with rows(10_000, 0.01), sampler("procfs") as text, sampler("sock_diag") as netlink:
+        before = netlink.stats(NETNS).lookups
+        ratio = compare(lambda: cpu_of(lambda: netlink.step(Step.LOOKUP), 5), walk(text), goals.pairs(41))
+        benchmark.pedantic(netlink.step, (Step.LOOKUP,), rounds=5)
+        assert netlink.stats(NETNS).lookups > before
+    goals.ratio("lookups of all known / procfs scan, 10000 rows, 1%", ratio, 0.01, benchmark)
+
+
+def gate(of):
+    """Ticks while nothing moves and nothing is due: a walk stands before them."""
+
+    def work():
+        of.step(Step.WALK)
+        walks = of.stats(NETNS).walks
+        cost = cpu_of(lambda: of.step(Step.TICK), 100)
+        assert of.stats(NETNS).walks == walks
+        return cost
+
+    return work
+
+
+def test_the_gate_beside_a_dump(benchmark, goals):
+    with rows(10_000, 0.01), sampler("sock_diag", port=1) as still, sampler("sock_diag") as netlink:
+        ratio = compare(gate(still), walk(netlink), goals.pairs(41))
+        benchmark.pedantic(still.step, (Step.TICK,), rounds=50)
+    goals.ratio("tick at a still gate / filtered dump, 10000 rows, 1%", ratio, 0.03, benchmark)
+
+
+def test_the_gate_costs_the_same_at_any_size(goals):
+    costs = {}
+    for count in (1000, 10_000) if goals.short else (1000, 10_000, 100_000):
+        say(f"gate, {count} rows")
+        with rows(count, 0.01), sampler("sock_diag", port=1) as still:
+            measured = compare(gate(still), gate(still), goals.pairs(31))
+            costs[count] = measured.left
+    largest = max(costs)
+    note = ", ".join(f"{count} rows {cost * 1e6:.1f} us" for count, cost in costs.items())
+    goals.figure(f"tick at a still gate, {largest} rows / 1000 rows", costs[largest] / costs[1000], 1.5, note=note)
+
+
+def test_a_large_namespace(goals):
+    """100000 rows of which 1 % wanted: what each way costs, without a goal of its own."""
+    if goals.short:
+        pytest.skip("the long form's")
+    say("100000 rows, 1 % wanted")
+    with rows(100_000, 0.01), sampler("procfs") as text, sampler("sock_diag") as netlink:
+        dump = compare(walk(netlink), walk(text), 9)
+        exact = compare(lambda: cpu_of(lambda: netlink.step(Step.LOOKUP)), walk(text), 9)
+    for name, ratio in (("filtered dump", dump), ("lookups of all known", exact)):
+        goals.figure(
+            f"{name} / procfs scan, 100000 rows, 1%",
+            ratio.median,
+            None,
+            low=ratio.low,
+            high=ratio.high,
+            pairs=ratio.pairs,
+            note=f"{ratio.left * 1e3:.2f} ms / {ratio.right * 1e3:.1f} ms",
+        )

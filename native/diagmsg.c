@@ -205,7 +205,9 @@ uint32_t pgs_write_dump(uint8_t request[PGS_REQUEST], const pgs_ports *ports, ui
                               .nlmsg_seq = sequence};
     uint32_t length = sizeof header + sizeof body;
     body.idiag_ext = with_details ? 1 << (INET_DIAG_INFO - 1) : 0;
-    if (ports->count) {
+    if (ports->count == 1 && !ports->remote_too) { /* compared before anything else is done with a socket */
+        body.id.idiag_sport = htons(ports->ports[0]);
+    } else if (ports->count) {
         uint32_t filter = write_filter(request + length + sizeof(struct rtattr), ports);
         struct rtattr attribute = {.rta_len = (uint16_t)(sizeof attribute + filter),
                                    .rta_type = INET_DIAG_REQ_BYTECODE};

@@ -108,6 +108,10 @@ typedef struct pgs_diag_result {
  * and not counted. */
 void pgs_diag_parse(const void *buffer, uint64_t length, pgs_row *out, uint32_t capacity, pgs_diag_result *result);
 
+/* The listening sockets of a namespace, asked once by sock_diag, which does not walk the connections for that. For the
+ * arguments see pgs_sampler_watch(). Writes at most `capacity`, returns how many there are, or PGS_E_REFUSED. */
+int64_t pgs_listeners(const char *net_directory, const char *netns_file, pgs_row *out, uint32_t capacity);
+
 enum pgs_change_kind {
     PGS_OPENED = 1,   /* first seen; `row.state` may be any, also LISTEN */
     PGS_CLOSED = 2,   /* gone: the kernel said so (a lookup finds nothing, or told its end), it is absent from two

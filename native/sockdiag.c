@@ -252,6 +252,39 @@ int pgs_diag_walk(pgs_diag *diag, pgs_table *table, const pgs_ports *ports, int 
     return code;
 }
 
+typedef struct gathering {
+    pgs_row *out;
+    uint32_t capacity;
+    uint32_t count;
+} gathering;
+
+static int gather(void *context, const pgs_message *message)
+{
+    gathering *g = context;
+    pgs_row row;
+    if (!pgs_message_row(message->socket, &row))
+        return PGS_OK;
+    if (g->count < g->capacity)
+        g->out[g->count] = row;
+    g->count++;
+    return PGS_OK;
+}
+
+int64_t pgs_listeners(const char *net_directory, const char *netns_file, pgs_row *out, uint32_t capacity)
+{
+    const pgs_ports all = {.count = 0};
+    gathering g = {out, capacity, 0};
+    pgs_diag diag;
+    int code = pgs_diag_open(&diag, net_directory, netns_file);
+    if (code != PGS_OK)
+        return code;
+    code = dump(&diag, &all, 1 << PGS_LISTEN, 0, gather, &g);
+    int reason = errno;
+    pgs_diag_close(&diag);
+    errno = reason;
+    return code == PGS_OK ? (int64_t)g.count : code;
+}
+
 typedef struct listening {
     pgs_table *table;
     int is_new;

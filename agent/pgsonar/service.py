@@ -26,7 +26,7 @@ from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import Sampler, read_table
+from pgsonar.sources.sockets import Sampler, read_listeners, read_table
 
 log = logging.getLogger("pgsonar")
 
@@ -54,6 +54,7 @@ def open_sources(config: Config) -> Sources:
     finder = ServerFinder(
         processes,
         read_table=read_table,
+        read_listeners=read_listeners,
         targets=config.sockets.targets,
         hostname=socket.gethostname(),
         host_id=host_id(),

@@ -11,12 +11,22 @@ from pgsonar.model import BackendKind, Endpoint, Socket, TcpState
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.processes import Processes, voluntary_switches
 from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import read_table
+from pgsonar.sources.sockets import read_listeners, read_table
 from playing import postgres
 
 
-def finder(processes=None, table=read_table, targets="auto"):
-    return ServerFinder(processes or Processes(), read_table=table, targets=targets, hostname="h", host_id="m")
+def finder(processes=None, table=None, targets="auto"):
+    """Sees the sockets of the kernel, or those of a table."""
+    return ServerFinder(
+        processes or Processes(),
+        read_table=table or read_table,
+        read_listeners=(lambda _: [row for row in table("") if row.state == TcpState.LISTEN])
+        if table
+        else read_listeners,
+        targets=targets,
+        hostname="h",
+        host_id="m",
+    )
 
 
 def with_port(found, port):

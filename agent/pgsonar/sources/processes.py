@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
+_PIECE = 1 << 16  # bytes
 _SWITCHES = b"\nvoluntary_ctxt_switches:\t"
 
 
@@ -30,16 +31,26 @@ class Processes:
 
     def pids(self) -> list[int]:
         try:
-            return [int(entry.name) for entry in os.scandir(self.root) if entry.name.isdigit()]
+            return [int(name) for name in os.listdir(self.root) if name.isdigit()]
         except OSError:
             return []
 
     def read(self, pid: int, name: str) -> bytes | None:
         """A whole small file of a process."""
+        # Hundreds of these are read at every look: without the layers of pathlib and io it costs a fifth.
         try:
-            return Path(self.root, str(pid), name).read_bytes()
+            file = os.open(f"{self.root}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
+        try:
+            text = os.read(file, _PIECE)
+            while len(text) % _PIECE == 0 and (more := os.read(file, _PIECE)):
+                text += more
+        except OSError:
+            return None
+        finally:
+            os.close(file)
+        return text
 
     def comm(self, pid: int) -> str:
         text = self.read(pid, "comm")
@@ -74,7 +85,7 @@ class Processes:
         """Its children; by a search of all processes where the kernel keeps no list (CONFIG_PROC_CHILDREN)."""
         text = self.read(pid, f"task/{pid}/children")
         if text is not None:
-            return [int(word) for word in text.split()]
+            return list(map(int, text.split()))
         found = ((child, self.stat(child)) for child in self.pids())
         return [child for child, stat in found if stat is not None and stat.parent == pid]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pgsonar.config.schema import Target
-from pgsonar.model import Endpoint, Server, Socket, TcpState
+from pgsonar.model import Endpoint, Server, Socket
 from pgsonar.sources.control_file import ControlFile, read_control_file
 from pgsonar.sources.limits import running_limits
 from pgsonar.sources.processes import Processes
@@ -29,7 +29,7 @@ _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 _GUESSED = 5432
 DESCRIBE_EVERY = 10.0  # seconds
 
-ReadTable = Callable[[str], Sequence[Socket]]
+ReadSockets = Callable[[str], Sequence[Socket]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,15 @@ class ServerFinder:
         self,
         processes: Processes,
         *,
-        read_table: ReadTable,
+        read_table: ReadSockets,
+        read_listeners: ReadSockets,
         targets: Literal["auto"] | Sequence[Target],
         hostname: str,
         host_id: str | None,
     ) -> None:
         self._processes = processes
-        self._read_table = read_table
+        self._read_table = read_table  # of a directory such as /proc/1234/net
+        self._read_listeners = read_listeners  # of a process, such as /proc/1234
         self._targets = targets
         self._hostname = hostname
         self._host_id = host_id
@@ -117,9 +119,9 @@ class ServerFinder:
         if control is None:
             missing.append("pg_control (running limits, role): run as the postgres user, or with CAP_DAC_READ_SEARCH")
         uid = processes.uid(pid) or 0
-        table = self._table(pid)
-        port, guessed = self._port(postmaster, arguments, directory, files, table, titles, uid, cluster_name)
-        address = _only_address(table, port) or self._hostname
+        listeners = self._listeners(pid)
+        port, guessed = self._port(postmaster, arguments, directory, files, listeners, titles, uid, cluster_name)
+        address = _only_address(listeners, port) or self._hostname
         return Server(
             id=self._id(control, directory, port),
             pid=pid,
@@ -172,7 +174,7 @@ class ServerFinder:
         arguments: dict[str, str],
         directory: str | None,
         files: Files | None,
-        table: Sequence[Socket],
+        listeners: Sequence[Socket],
         titles: list[bytes],
         uid: int,
         cluster_name: str,
@@ -186,16 +188,18 @@ class ServerFinder:
             written = whole_number(files.settings.get("port"))
         if written is not None:
             return written, False
-        listening = {row.local.port for row in table if row.state == TcpState.LISTEN and row.uid == uid}
+        listening = {row.local.port for row in listeners if row.uid == uid}
+        if len(listening) == 1:
+            return listening.pop(), True
         peers = set()
         for raw in titles:
             title = parse_title(raw, cluster_name, postmaster.cmdline)
             if title.host and title.port:
                 peers.add(Endpoint(title.host, title.port))
+        table = self._table(postmaster.pid) if peers else ()
         joined = {row.local.port for row in table if row.remote in peers and row.local.port in listening}
-        candidates = joined or listening
-        if len(candidates) == 1:
-            return candidates.pop(), True
+        if len(joined) == 1:
+            return joined.pop(), True
         return (_GUESSED, True) if _GUESSED in listening else (None, True)
 
     def _port_of_pid_file(self, pid: int, directory: str | None) -> int | None:
@@ -213,6 +217,12 @@ class ServerFinder:
     def _table(self, pid: int) -> Sequence[Socket]:
         try:
             return self._read_table(self._processes.net_directory(pid))
+        except OSError:
+            return []
+
+    def _listeners(self, pid: int) -> Sequence[Socket]:
+        try:
+            return self._read_listeners(f"{self._processes.root}/{pid}")
         except OSError:
             return []
 
@@ -285,9 +295,9 @@ def _as_target(target: Target, server: Server) -> Server:
     )
 
 
-def _only_address(table: Sequence[Socket], port: int | None) -> str | None:
+def _only_address(listeners: Sequence[Socket], port: int | None) -> str | None:
     """The one address it listens on, where that is no wildcard and can be reached from elsewhere."""
-    addresses = {row.local.address for row in table if row.state == TcpState.LISTEN and row.local.port == port}
+    addresses = {row.local.address for row in listeners if row.local.port == port}
     if len(addresses) == 1:
         address = addresses.pop()
         return None if address in _WILDCARDS else address

@@ -31,6 +31,7 @@ __all__ = [
     "ffi",
     "lib",
     "parse",
+    "read_listeners",
     "read_table",
     "source_name",
     "to_socket",
@@ -299,6 +300,20 @@ def read_table(net_directory: str, ports: Collection[int] = ()) -> list[Socket]:
     except FileNotFoundError:  # a kernel without IPv6
         return sockets
     return sockets + parse(text6, 6, ports)
+
+
+def read_listeners(process_directory: str) -> list[Socket]:
+    """The listening sockets of the network namespace of a process, e.g. /proc/1234; its connections are not walked."""
+    net_directory, size = f"{process_directory}/net", 256
+    netns_file = os.fsencode(f"{process_directory}/ns/net")
+    while True:
+        rows = ffi.new("pgs_row[]", size)
+        count = lib.pgs_listeners(os.fsencode(net_directory), netns_file, rows, size)
+        if count < 0:
+            return [row for row in read_table(net_directory) if row.state == TcpState.LISTEN]
+        if count <= size:
+            return [_socket(row) for row in _row_records.iter_unpack(ffi.buffer(rows, count * _row_records.size)[:])]
+        size = 2 * count
 
 
 def parse(text: bytes, family: int, ports: Collection[int] = ()) -> list[Socket]:

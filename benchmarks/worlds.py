@@ -1,0 +1,104 @@
+"""Network namespaces full of connections, made by the benchmarks themselves.
+
+The rule: no setting of the host changes, and everything is gone when a world is left. The size of a namespace's socket
+hash is inherited from the namespace that creates it (net.ipv4.tcp_child_ehash_entries), so a first one is entered, the
+size set there, and a second one entered from it. The measuring process itself goes in: only then do /proc/self/net and
+netlink, unprivileged, mean that namespace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+EHASH = 262144  # what a host with 32 GB has
+PAIRS_OF_ONE = 9000  # two descriptors each, of the 20000 that are often the limit
+CLONE_NEWNET = 0x40000000
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def built(kind: str) -> str:
+    """native/world.c as a program or a library, in build/."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("needs a C compiler")
+    target = HERE.parent / "build" / "benchmarks" / f"world.{kind}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    flags = ["-shared", "-fPIC"] if kind == "so" else []
+    source = HERE / "native" / "world.c"
+    subprocess.run([compiler, "-O2", "-D_GNU_SOURCE", *flags, "-o", target, source], check=True)
+    return str(target)
+
+
+@cache
+def floor_library() -> ctypes.CDLL:
+    library = ctypes.CDLL(built("so"))
+    for name in ("floor_of", "read_to_end", "walk_descriptors"):
+        getattr(library, name).restype = ctypes.c_long
+    return library
+
+
+def unshare_network() -> None:
+    if libc.unshare(CLONE_NEWNET):
+        pytest.skip(f"a network namespace of its own is refused here: {os.strerror(ctypes.get_errno())}")
+
+
+@contextmanager
+def namespace(ehash: int = EHASH) -> Iterator[None]:
+    """This process in a fresh network namespace with so many buckets; back again afterwards."""
+    if os.geteuid():
+        pytest.skip("needs root, for a network namespace of its own")
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare_network()
+        Path("/proc/sys/net/ipv4/tcp_child_ehash_entries").write_text(str(ehash), encoding="ascii")
+        unshare_network()
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield
+    finally:
+        if libc.setns(own, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "cannot return to the host's network namespace")
+        os.close(own)
+
+
+@contextmanager
+def talking(command: list[str]) -> Iterator[str]:
+    """A process that says one line and stays until its input ends; the line."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            yield process.stdout.readline()
+        finally:
+            process.stdin.close()
+
+
+@contextmanager
+def rows(count: int, wanted: float, ehash: int = EHASH) -> Iterator[None]:
+    """A namespace with `count` rows, both ends of a connection counted, of which a share touches port 5432."""
+    pairs = count // 2
+    with namespace(ehash), ExitStack() as holders:
+        number = 0
+        while pairs:
+            number += 1
+            held = min(pairs, PAIRS_OF_ONE)
+            command = [built("run"), "holder", str(held), str(round(held * wanted)), str(number)]
+            assert holders.enter_context(talking(command)) == "ready\n"
+            pairs -= held
+        yield
+
+
+def say(text: str) -> None:
+    """Long work shows progress."""
+    sys.stderr.write(f"  {text}\n")
