@@ -40,7 +40,7 @@ def instructions(program, kind, rounds, rows=1000):
     ],
 )
 def test_instructions_of_a_row(goals, tmp_path, build, kind, goal):
-    """Everything but the time left is compared. What 20 rounds more cost: neither start-up nor the first scan counts."""
+    """All but the time left is compared. What 20 rounds more cost: neither start-up nor the first scan counts."""
     if not shutil.which("valgrind"):
         pytest.skip("valgrind is not here")
     program = tmp_path / "instructions"

@@ -115,6 +115,7 @@ class Pipeline:
         self._started = started
         self._namespaces: dict[int, _Namespace] = {}
         self._refused: set[int] = set()  # postmasters whose children may not be looked into
+        self._verified: dict[str, tuple[int, int]] = {}  # by server: when, and whose turn it was
         self._clients: dict[str, StickyNames] = {}
         self._exemplars: dict[str, dict[tuple[str, str], tuple[Exemplar, ...]]] = {}
         self._warned: set[tuple[str, str]] = set()
@@ -133,6 +134,7 @@ class Pipeline:
                 log.info("server %s is gone", known.label)
                 self.backends.forget(known.id)
                 self._clients.pop(known.id, None)
+                self._verified.pop(known.id, None)
         for server in found.values():
             if server.id not in self.servers:
                 _announce(server)
@@ -201,6 +203,7 @@ class Pipeline:
             for backend in backends:
                 if backend.inodes is None and backend.kind_may_have_socket:
                     self._read_inodes(server, backend)
+            self._verify_one(server, backends, at)
             self.correlation.bind(server, backends, self.connections)
 
     def _read_inodes(self, server: Server, backend: Backend) -> None:
@@ -211,6 +214,16 @@ class Pipeline:
             self._refused.add(server.pid)
             return
         backend.inodes = inodes
+
+    def _verify_one(self, server: Server, backends: list[Backend], at: int) -> None:
+        """Reads the sockets of one backend a second again, each in its turn: what was learned is not taken on trust."""
+        last, turn = self._verified.get(server.id, (0, 0))
+        if not backends or at - last < SECOND:
+            return
+        self._verified[server.id] = at, turn + 1
+        backend = backends[turn % len(backends)]
+        if backend.inodes is not None:
+            self._read_inodes(server, backend)
 
     # --- slow: what it means -------------------------------------------------------------------------------------
 

@@ -1,14 +1,15 @@
 """The children of a postmaster: who they are and what they do, read several times a second.
 
 The rule: a descriptor kept on /proc/PID/cmdline belongs to that process and no later one, so a pid that returns is
-never mistaken; where descriptors run out the files are opened anew each time. Context switches are read only where a
+never mistaken. At most half of the descriptors we may have are kept: beyond that the files are opened anew each time,
+so that thousands of backends leave room for everything else. Context switches are read only where a
 title alone would not be believed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import resource
 from dataclasses import dataclass
 
 from pgsonar.model import Activity, BackendKind, BackendSighting, Server, Title
@@ -30,11 +31,6 @@ class _Child:
     raw: bytes = b""
     title: Title | None = None
 
-    def close(self) -> None:
-        for descriptor in (self.cmdline, self.status):
-            if descriptor is not None:
-                os.close(descriptor)
-
 
 class BackendReader:
     """Reads the children of any number of postmasters."""
@@ -43,6 +39,7 @@ class BackendReader:
         self._processes = processes
         self._children: dict[tuple[str, int], dict[int, _Child]] = {}  # by server id and postmaster, then by pid
         self._cmdlines: dict[tuple[str, int], bytes] = {}
+        self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # descriptors that may yet be kept
 
     def read(self, server: Server, *, at: int) -> list[BackendSighting]:
         """One look at all children that are alive; `at` is the instant it is stamped with."""
@@ -59,16 +56,16 @@ class BackendReader:
                 present[pid] = child
                 sightings.append(sighting)
             elif child is not None:
-                child.close()
+                self._close(child)
         for gone in known.values():
-            gone.close()
+            self._close(gone)
         self._children[key] = present
         return sightings
 
     def forget(self, server: Server) -> None:
         """Lets go of a server that is not watched any more."""
         for child in self._children.pop((server.id, server.pid), {}).values():
-            child.close()
+            self._close(child)
         self._cmdlines.pop((server.id, server.pid), None)
 
     def _meet(self, pid: int) -> _Child | None:
@@ -76,9 +73,25 @@ class BackendReader:
         if stat is None or stat.state in "ZX":
             return None
         child = _Child(stat.started)
-        with contextlib.suppress(OSError):  # out of descriptors: read by name each time
-            child.cmdline = os.open(f"{self._processes.root}/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+        child.cmdline = self._keep_open(pid, "cmdline")
         return child
+
+    def _keep_open(self, pid: int, name: str) -> int | None:
+        """A descriptor to keep; None when there is no room for it, and the file is read by its name each time."""
+        if self._room <= 0:
+            return None
+        try:
+            descriptor = os.open(f"{self._processes.root}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        self._room -= 1
+        return descriptor
+
+    def _close(self, child: _Child) -> None:
+        for descriptor in (child.cmdline, child.status):
+            if descriptor is not None:
+                os.close(descriptor)
+                self._room += 1
 
     def _look(self, pid: int, child: _Child, server: Server, at: int) -> BackendSighting | None:
         raw = self._text(pid, child.cmdline, "cmdline", _TITLE_BYTES)
@@ -90,8 +103,7 @@ class BackendReader:
         switches = None
         if child.title.kind is BackendKind.CLIENT and child.title.activity in _DOUBTED:
             if child.status is None and child.cmdline is not None:
-                with contextlib.suppress(OSError):
-                    child.status = os.open(f"{self._processes.root}/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+                child.status = self._keep_open(pid, "status")
             switches = voluntary_switches(self._text(pid, child.status, "status", _STATUS_BYTES))
         return BackendSighting(pid, child.started, child.title, switches, at)
 

@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from pgsonar.sources.regular import RECORD_MOST, read_regular
+
 _DIRECTORY = Path("global", "pg_control")
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected
 _IN_PRODUCTION = 6  # enum DBState
@@ -51,7 +53,7 @@ LAYOUTS = {
 def read_control_file(data_directory: Path) -> ControlFile | None:
     """The control file of a data directory; None when it cannot be read or is of a layout we do not know."""
     try:
-        return parse_control_file((data_directory / _DIRECTORY).read_bytes())
+        return parse_control_file(read_regular(data_directory / _DIRECTORY, RECORD_MOST))
     except OSError:
         return None
 

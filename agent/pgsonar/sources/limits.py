@@ -25,23 +25,25 @@ def running_limits(
     files: Mapping[str, str] | None,
     *,
     files_changed: bool,
+    files_partial: bool = False,
     configured: int | None,
 ) -> Limits:
     """The limits by the best source there is.
 
     `files` is None when the configuration cannot be read; `files_changed` says it was changed after the server started,
-    so that it may not be what runs; `configured` is targets[].max_connections.
+    so that it may not be what runs, `files_partial` that some of it may not be read, so that it may say otherwise;
+    `configured` is targets[].max_connections.
     """
     limits = next(_by_rank(control, arguments, files, configured), Limits())
     if limits.max_connections is None:
         return limits
-    guessed = limits.guessed or (limits.source == "configuration file" and files_changed)
+    guessed = limits.guessed or (limits.source == "configuration file" and (files_changed or files_partial))
     reserved = 0
     for name, default in _RESERVED.items():
         value = whole_number(arguments.get(name))
         if value is None and files is not None:
             value = whole_number(files.get(name))
-            guessed |= files_changed and value is not None
+            guessed |= files_partial or (files_changed and value is not None)
         reserved += default if value is None else value
     # What was neither given as an argument nor can be read is PostgreSQL's default, most likely.
     guessed |= files is None and not _RESERVED.keys() <= arguments.keys()

@@ -7,11 +7,14 @@ because a pid changes its name when it executes another program; the rest is rea
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from pgsonar.config.schema import Target
@@ -19,6 +22,7 @@ from pgsonar.model import Endpoint, Server, Socket
 from pgsonar.sources.control_file import ControlFile, read_control_file
 from pgsonar.sources.limits import running_limits
 from pgsonar.sources.processes import Processes
+from pgsonar.sources.regular import RECORD_MOST, read_regular
 from pgsonar.sources.settings import Files, command_line, whole_number
 from pgsonar.sources.titles import learn_cluster_name, parse_title
 
@@ -28,6 +32,9 @@ _PATH_VERSION = re.compile(r"/(?:postgresql|pgsql|postgres)[/-]?(\d{2}|9\.\d)/")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 _GUESSED = 5432
 DESCRIBE_EVERY = 10.0  # seconds
+_TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
+
+log = logging.getLogger("pgsonar")
 
 ReadSockets = Callable[[str], Sequence[Socket]]
 
@@ -61,6 +68,7 @@ class ServerFinder:
         self._known: dict[tuple[int, int], tuple[Server, float]] = {}
         self._matched: set[int] = set()
         self._own_numbers: dict[str, int] = {}
+        self._shared: set[str] = set()  # keys of more than one server, told once
 
     def find(self) -> list[Server]:
         """The servers that run now; with targets listed, only those that agree with one."""
@@ -78,7 +86,27 @@ class ServerFinder:
             if joined is not None:
                 found.append(joined)
         self._known = known
-        return found
+        return self._apart(found)
+
+    def _apart(self, servers: list[Server]) -> list[Server]:
+        """Gives servers that would share a key one of their own each, by the first thing they differ in."""
+        shared = {key for key, count in Counter(server.id for server in servers).items() if count > 1}
+        apart = []
+        for server in servers:
+            if server.id in shared:
+                same = [other for other in servers if other.id == server.id]
+                name = next(name for name in _TELLING if len({getattr(other, name) for other in same}) == len(same))
+                self._warn_of_shared(server.id, name)
+                server = replace(server, id=f"{server.id}#{getattr(server, name)}")  # noqa: PLW2901 - the same one
+            apart.append(server)
+        return apart
+
+    def _warn_of_shared(self, key: str, name: str) -> None:
+        if key not in self._shared:
+            self._shared.add(key)
+            log.warning(
+                "more than one server is %s: they are told apart by their %s (one target each is better)", key, name
+            )
 
     def unmatched(self) -> list[Target]:
         """Targets that no running server agreed with at the last look."""
@@ -118,12 +146,14 @@ class ServerFinder:
         control = read_control_file(processes.path_seen_by(pid, directory)) if directory else None
         if control is None:
             missing.append("pg_control (running limits, role): run as the postgres user, or with CAP_DAC_READ_SEARCH")
+        if files is not None and files.refused:
+            missing.append(f"{', '.join(files.refused)} (limits are a guess without it): run as the postgres user")
         uid = processes.uid(pid) or 0
         listeners = self._listeners(pid)
         port, guessed = self._port(postmaster, arguments, directory, files, listeners, titles, uid, cluster_name)
         address = _only_address(listeners, port) or self._hostname
         return Server(
-            id=self._id(control, directory, port),
+            id=self._id(pid, control, directory, port),
             pid=pid,
             started=postmaster.started,
             netns=self._namespace(pid),
@@ -140,6 +170,7 @@ class ServerFinder:
                 arguments,
                 files.settings if files is not None and files.read else None,
                 files_changed=files is not None and files.newest > self._started_unix(postmaster),
+                files_partial=files is not None and bool(files.refused),
                 configured=None,
             ),
             missing=tuple(missing),
@@ -207,8 +238,8 @@ class ServerFinder:
         if directory is None:
             return None
         try:
-            lines = (self._processes.path_seen_by(pid, directory) / "postmaster.pid").read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
+            lines = _record(self._processes.path_seen_by(pid, directory) / "postmaster.pid").splitlines()
+        except OSError:
             return None
         if len(lines) < 4 or whole_number(lines[0].strip()) not in self._processes.pids_in_namespaces(pid):
             return None
@@ -242,18 +273,33 @@ class ServerFinder:
     def _version(self, pid: int, directory: str | None, cmdline: bytes) -> str | None:
         if directory:
             try:
-                return (self._processes.path_seen_by(pid, directory) / "PG_VERSION").read_text("ascii").strip()
-            except (OSError, UnicodeDecodeError):
+                return _record(self._processes.path_seen_by(pid, directory) / "PG_VERSION").strip()
+            except OSError:
                 pass
         program = self._processes.link(pid, "exe") or cmdline.split(b"\0")[0].decode("utf-8", "replace")
         found = _PATH_VERSION.search(program)
         return found[1] if found else None
 
-    def _id(self, control: ControlFile | None, directory: str | None, port: int | None) -> str:
+    def _id(self, pid: int, control: ControlFile | None, directory: str | None, port: int | None) -> str:
         host = self._host_id or self._hostname
         if control is not None and directory is not None:
-            return f"{control.system_identifier}@{host}:{directory}"
+            return f"{control.system_identifier}@{host}:{directory}{self._volume(pid, directory)}"
         return f"{host}:{port if port is not None else directory or '?'}"
+
+    def _volume(self, pid: int, directory: str) -> str:
+        """What tells data directories of one path in two containers apart; nothing for a server that shares our root.
+
+        A standby has its primary's system identifier. File system and inode stay what they are when a container starts
+        again with its volume.
+        """
+        try:
+            root, ours = os.stat(f"{self._processes.root}/{pid}/root"), os.stat("/")
+            if (root.st_dev, root.st_ino) == (ours.st_dev, ours.st_ino):
+                return ""
+            seen = self._processes.path_seen_by(pid, directory)
+            return f"#{os.statvfs(seen).f_fsid:x}.{os.stat(seen).st_ino}"
+        except OSError:
+            return ""
 
     # --- targets -------------------------------------------------------------------------------------------------
 
@@ -293,6 +339,11 @@ def _as_target(target: Target, server: Server) -> Server:
         limits=limits,
         attributes=tuple((key, value) for key, value in attributes if value),
     )
+
+
+def _record(path: Path) -> str:
+    """A small file that PostgreSQL writes."""
+    return read_regular(path, RECORD_MOST).decode("utf-8", "replace")
 
 
 def _only_address(listeners: Sequence[Socket], port: int | None) -> str | None:

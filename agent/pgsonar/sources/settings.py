@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from pgsonar.sources.regular import SETTINGS_MOST, read_regular
+
 _LINE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:=\s*|\s+)('(?:[^'\\]|''|\\.)*'|[^\s#']+)?\s*(?:#.*)?$")
 _INCLUDES = ("include", "include_if_exists", "include_dir")
 _DEPTH = 10  # as PostgreSQL's CONF_FILE_MAX_DEPTH
@@ -66,7 +68,7 @@ class Files:
         """Reads a file and what it includes; later settings win."""
         try:
             real = self._resolve(path)
-            text = real.read_text(encoding="utf-8", errors="replace")
+            text = read_regular(real, SETTINGS_MOST).decode("utf-8", "replace")
         except FileNotFoundError:
             return
         except OSError:
@@ -90,7 +92,10 @@ class Files:
             return [path]
         try:
             names = sorted(entry.name for entry in self._resolve(path).iterdir())
+        except FileNotFoundError:
+            return []
         except OSError:
+            self.refused.append(path)
             return []
         return [f"{path}/{entry}" for entry in names if entry.endswith(".conf") and not entry.startswith(".")]
 
