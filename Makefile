@@ -8,7 +8,7 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench sanitize fuzz storm wheel readme clean
+.PHONY: help demo test lint bench soak sanitize fuzz storm wheel readme clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,16 +24,20 @@ lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(VENV)/.test ## run the benchmarks
-	$(BIN)/python -m pytest benchmarks -p no:randomly --benchmark-columns=min,median,stddev,rounds
+bench: $(VENV)/.bench ## measure everything beside its goal, half an hour (SHORT=1: three minutes; needs root)
+	$(BIN)/python -m pytest benchmarks -p no:randomly --benchmark-columns=min,median,stddev,rounds $(if $(SHORT),--short)
+	$(if $(SHORT),,$(MAKE) --no-print-directory readme)
 
-sanitize: $(VENV)/.test ## run the native tests under the address and undefined behaviour sanitizers
+soak: $(VENV)/.bench ## an hour of sessions that come and go: the agent's memory (needs root)
+	PGSONAR_CHURN_MINUTES=60 $(BIN)/python -m pytest benchmarks/test_agent.py -k churn -p no:randomly
+
+sanitize: $(VENV)/.test ## run the tests under the address and undefined behaviour sanitizers
 	rm -rf build/sanitized && mkdir -p build/sanitized
 	cp -r agent/pgsonar build/sanitized/pgsonar && rm -f build/sanitized/pgsonar/*.so
 	PGSONAR_SANITIZE=1 $(BIN)/python setup.py -q build_ext --build-lib build/sanitized --build-temp build/sanitized-objects
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
-	$(BIN)/python -m pytest -o pythonpath="build/sanitized tests tests/live" tests/sources tests/native
+	$(BIN)/python -m pytest -o pythonpath="build/sanitized tests tests/live" tests --ignore tests/live
 
 fuzz: ## fuzz the parsers of the kernel's texts and messages (SECONDS=60 each, needs clang)
 	@clang=$$(command -v clang || command -v clang-14) || { echo "clang is missing: sudo apt-get install -y clang libclang-rt-14-dev" >&2; exit 1; }; \
@@ -52,10 +56,8 @@ wheel: $(VENV)/.test ## build the wheel into dist/
 	if command -v uv >/dev/null; then uv build -q --wheel --out-dir dist .; \
 	else $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .; fi
 
-readme: $(VENV)/.test ## write the metric table of the README anew
-	$(BIN)/python -c 'from pathlib import Path; from pgsonar.signals.catalog import metric_table as table; \
-	  file = Path("README.md"); begin, end = "<!-- metrics: begin -->\n", "<!-- metrics: end -->"; text = file.read_text(); \
-	  file.write_text(text.split(begin)[0] + begin + table() + "\n" + end + text.split(end)[1])'
+readme: $(VENV)/.test ## write the tables of the README anew
+	$(BIN)/python tests/readme.py
 
 clean: ## remove what was built, and the environment
 	rm -rf $(VENV) build dist *.egg-info agent/*.egg-info agent/pgsonar/*.so
@@ -66,6 +68,10 @@ clean: ## remove what was built, and the environment
 $(VENV)/.demo: $(BIN)/python pyproject.toml setup.py $(NATIVE)
 	@$(call install,demo)
 	@touch $@
+
+$(VENV)/.bench: $(BIN)/python pyproject.toml setup.py $(NATIVE)
+	@$(call install,bench)
+	@touch $@ $(VENV)/.test $(VENV)/.demo
 
 $(VENV)/.test: $(BIN)/python pyproject.toml setup.py $(NATIVE)
 	@$(call install,test)

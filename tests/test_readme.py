@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import readme
 from pgsonar.commands import COMMANDS
 from pgsonar.config.load import load
 from pgsonar.detectors import DETECTORS
-from pgsonar.signals.catalog import metric_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,10 +20,11 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_metric_table_is_the_catalog():
-    between = README.split("<!-- metrics: begin -->\n")[1].split("<!-- metrics: end -->")[0]
+@pytest.mark.parametrize("name", readme.tables())
+def test_a_table_is_what_it_is_made_from(name):
+    _, table, _ = readme.between(README, name)
 
-    assert between.strip() == metric_table(), "run `make readme`"
+    assert table == readme.tables()[name], "run `make readme`"
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))

@@ -48,6 +48,14 @@ def test_c_tests_pass_with_memory_and_undefined_behaviour_checked(test, machine,
     run([tmp_path / test], tmp_path)
 
 
+def test_netlink_needs_no_privilege_in_its_own_namespace(tmp_path):
+    if os.geteuid():
+        pytest.skip("this is how the tests run anyway")
+    build(find_program("cc", "gcc", "clang"), [HERE / "test_sockets.c", *NATIVE], MEMORY, tmp_path / "sockets")
+    # The queue of ends is then as short as net.core.rmem_max, and is emptied between ticks.
+    run([find_program("setpriv"), "--reuid=65534", "--clear-groups", tmp_path / "sockets"], "/tmp")  # noqa: S108 - read only
+
+
 @pytest.mark.parametrize("test", ["test_sampler", "test_sockets"])
 def test_the_sampler_has_no_data_race(test, tmp_path):
     # Without address randomization: older ThreadSanitizers refuse the memory layout of newer kernels.

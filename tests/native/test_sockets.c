@@ -282,6 +282,41 @@ static void a_socket_that_dies_is_replaced(void)
     pgs_sampler_free(sampler);
 }
 
+/* What the kernel would never send: an answer too long, out of shape, of another question, or none at all. */
+static void a_false_answer_is_discarded_and_closes_nothing(void)
+{
+    static uint8_t bytes[70000];
+    const struct timeval soon = {0, 50000};
+    const struct { size_t length; int first; int expected; } answers[] = {
+        {70000, 0, EMSGSIZE}, {40, 0, EBADMSG}, {40, 15, EBADMSG}, {40, 41, EBADMSG}, {40, 40, EAGAIN}, {0, 0, EAGAIN},
+    };
+    pgs_change *changes;
+    listen_there(AF_INET);
+    come(AF_INET, 0);
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        for (int what = PGS_STEP_WALK; what <= PGS_STEP_LOOKUP; what++) {
+            int pair[2];
+            pgs_sampler *sampler = begin(PGS_SOCK_DIAG, 0);
+            CHECK(step(sampler, PGS_STEP_WALK, &changes) == 2 && !socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
+            CHECK(!setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon));
+            CHECK(dup2(pair[0], sampler->first->diag.questions) >= 0);
+            memset(bytes, 0, 40);
+            memcpy(bytes, &answers[i].first, sizeof answers[i].first); /* the length it claims to have */
+            if (answers[i].length)
+                CHECK(write(pair[1], bytes, answers[i].length) == (ssize_t)answers[i].length);
+            CHECK(step(sampler, what, &changes) == 0 && stats_of(sampler).incomplete == 1);
+            if (what == PGS_STEP_WALK)
+                CHECK(stats_of(sampler).last_errno == answers[i].expected);
+            CHECK(step(sampler, PGS_STEP_WALK, &changes) == 0 && stats_of(sampler).last_error == PGS_OK);
+            close(pair[0]);
+            close(pair[1]);
+            pgs_sampler_free(sampler);
+        }
+    }
+    go(0);
+    close(listener);
+}
+
 /* Where no other can be had, the text is read, and connections stay who they are. */
 static void without_a_socket_the_text_is_read(void)
 {
@@ -380,6 +415,7 @@ int main(int count, char **arguments)
     a_connection_between_two_scans_is_told_by_its_end(AF_INET6);
     no_end_is_told_twice();
     a_socket_that_dies_is_replaced();
+    a_false_answer_is_discarded_and_closes_nothing();
     without_a_socket_the_text_is_read();
     many_ports_are_filtered_by_the_kernel();
     many_lives_leave_nothing_behind(500);

@@ -17,7 +17,18 @@ import reference_procnet
 from pgsonar.errors import ScanError
 from pgsonar.model import ChangeKind, Endpoint, ScanStats, Socket, TcpState
 from pgsonar.sources import sockets
-from pgsonar.sources.sockets import CHANGE_FIELDS, Sampler, address_text, ffi, lib, parse, read_table, to_socket
+from pgsonar.sources.sockets import (
+    CHANGE_FIELDS,
+    Sampler,
+    address_text,
+    ffi,
+    lib,
+    parse,
+    read_listeners,
+    read_table,
+    source_name,
+    to_socket,
+)
 
 HEADER = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 ROW = struct.Struct("=16s16sHHBBBxIIIIIIQQ")
@@ -370,6 +381,17 @@ def test_the_life_of_a_real_connection_is_told(family):
         assert sampler.stats(7).incomplete == 0
 
 
+def test_listeners_are_found_without_their_connections():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        port = server.getsockname()[1]
+        found = read_listeners("/proc/self")
+        by_text = [row for row in read_table("/proc/self/net") if row.state == TcpState.LISTEN]
+
+    assert port in {row.local.port for row in found}
+    assert {row.state for row in found} == {TcpState.LISTEN}
+    assert {(row.local, row.inode) for row in found} == {(row.local, row.inode) for row in by_text}
+
+
 def test_an_ipv4_client_of_a_dual_stack_listener_has_an_ipv4_address():
     if not socket.has_dualstack_ipv6():
         pytest.skip("no dual stack here")
@@ -394,7 +416,8 @@ sys.stdin.read()
 
 @pytest.mark.netns
 @pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own takes root")
-def test_another_namespace_is_watched_from_outside_and_survives_its_process():
+@pytest.mark.parametrize("source", ["procfs", "sock_diag"])
+def test_another_namespace_is_watched_from_outside_and_survives_its_process(source):
     command = [sys.executable, "-c", IN_A_NAMESPACE]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
@@ -404,7 +427,8 @@ def test_another_namespace_is_watched_from_outside_and_survives_its_process():
         if Path(f"/proc/{process.pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
             process.communicate()
             pytest.skip("unshare is refused here")
-        sampler.watch(8, f"/proc/{process.pid}/net", [5432])
+        directory = f"/proc/{process.pid}"
+        sampler.watch(8, f"{directory}/net", [5432], netns_file=f"{directory}/ns/net", source=source)
         sampler.scan()
         told = list(sampler.changes())
         process.communicate()  # it ends
@@ -416,6 +440,73 @@ def test_another_namespace_is_watched_from_outside_and_survives_its_process():
     assert [(c[2], c[3], c[5].local) for c in told] == [(8, ChangeKind.OPENED, Endpoint("0.0.0.0", 5432))]
     assert [c[3] for c in closed] == [ChangeKind.CLOSED]
     assert (stats.scans, stats.incomplete) == (3, 0)
+    assert source_name(stats.source) == source
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own takes root")
+def test_many_namespaces_are_watched_by_one_thread_each_by_itself():
+    """The same port in each: connections are told by their namespace, and read by netlink in each."""
+    command = [sys.executable, "-c", IN_A_NAMESPACE]
+    with contextlib.ExitStack() as stack, Sampler(0.01) as sampler:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            for _ in range(12)
+        ]
+        for number, process in enumerate(processes):
+            assert process.stdout.readline() == b"ready\n"
+            directory = f"/proc/{process.pid}"
+            sampler.watch(number, f"{directory}/net", [5432], netns_file=f"{directory}/ns/net")
+        sampler.start()
+        seen = set()
+
+        def all_seen():
+            seen.update(change[2] for change in sampler.changes())
+            return len(seen) == len(processes)
+
+        wait_for(all_seen, seen)
+        assert {source_name(sampler.stats(number).source) for number in seen} == {"sock_diag"}
+        assert len(os.listdir("/proc/self/task")) <= 3, "one thread for all, those that enter a namespace are gone"
+        for process in processes:
+            process.communicate()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="privileges can only be given away by who has them")
+def test_without_privilege_another_namespace_is_read_as_text_and_the_reason_told():
+    """In a process of its own, because privileges do not come back."""
+    program = """
+import os, sys
+from pgsonar.errors import ScanError
+from pgsonar.sources.sockets import Sampler, source_name
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+directory = "/proc/" + sys.argv[1]
+with Sampler(1) as sampler:
+    for number, of in enumerate((directory, "/proc/self")):
+        sampler.watch(number, of + "/net", [5432], netns_file=of + "/ns/net")
+    sampler.scan()
+    print(*((source_name(s.source), os.strerror(s.refusal), s.rows) for s in map(sampler.stats, (0, 1))))
+    try:
+        sampler.watch(2, directory + "/net", [5432], netns_file=directory + "/ns/net", source="sock_diag")
+    except ScanError as error:
+        print(error, "|", error.hint)
+"""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_NAMESPACE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as there:
+        assert there.stdout.readline() == b"ready\n"
+        told = subprocess.run(
+            [sys.executable, "-c", program, str(there.pid)],
+            env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
+        there.communicate()
+
+    assert told[0].startswith("('procfs', 'Permission denied', 1) ('sock_diag', 'Success', ")
+    assert "sock_diag is refused (Permission denied)" in told[1]
+    assert "CAP_SYS_ADMIN" in told[1]
 
 
 def test_the_thread_has_a_name_and_ends_with_its_sampler(net):
