@@ -65,7 +65,8 @@ class Agent:
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.pid = self.process.pid
         self.first_scan = self._wait_for_its_first_scan()
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.reader = threading.Thread(target=self.process.stderr.read)
+        self.reader.start()
 
     def _wait_for_its_first_scan(self):
         for line in self.process.stderr:
@@ -76,6 +77,8 @@ class Agent:
     def stop(self):
         self.process.terminate()
         assert self.process.wait(10) == 0
+        self.reader.join()
+        self.process.stderr.close()
 
     def points(self, name):
         return [

@@ -44,7 +44,7 @@ def built(kind: str) -> str:
 @cache
 def floor_library() -> ctypes.CDLL:
     library = ctypes.CDLL(built("so"))
-    for name in ("floor_of", "read_to_end", "walk_descriptors"):
+    for name in ("floor_of", "dump_of", "read_to_end", "walk_descriptors"):
         getattr(library, name).restype = ctypes.c_long
     return library
 

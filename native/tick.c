@@ -16,7 +16,7 @@
 #define SECOND UINT64_C(1000000000)
 
 static const uint64_t CYCLE = 200 * MILLISECOND;       /* every known socket within 250 ms, a late tick included */
-static const uint64_t WALK_OFTEN = SECOND;             /* a walk is due after this long, or after 200 times its cost */
+static const uint64_t WALK_OFTEN = 2 * SECOND;         /* a walk is due after this long, or after 200 times its cost */
 static const uint64_t WALK_SELDOM = 5 * SECOND;
 static const uint64_t TIME_WAIT = 60 * SECOND;         /* TCP_TIMEWAIT_LEN */
 static const uint64_t KEEP_LISTENING = 60 * SECOND;    /* to ends, after the last one that was news */

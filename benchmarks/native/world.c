@@ -6,11 +6,13 @@
  *   backends COUNT DESCRIPTORS    holds COUNT children with so many descriptors each, one of them a socket, all at the
  *                                 same number; says its own pid and the last child's, and stays until its input ends
  *
- * The same file as a library: floor(), read_to_end() and walk_descriptors().
+ * The same file as a library: floor_of(), dump_of(), read_to_end() and walk_descriptors().
  */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -38,6 +40,30 @@ long floor_of(int tcp, int tcp6)
         bytes += offset;
     }
     return bytes;
+}
+
+/* Asks for all sockets on a local port, as the scanner does, and throws the answer away. Returns its bytes. */
+long dump_of(int netlink, int port)
+{
+    static char buffer[1 << 16];
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req body;
+    } request = {{sizeof request, TCPDIAG_GETSOCK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0},
+                 {.idiag_family = AF_INET, .id.idiag_sport = htons((uint16_t)port), .idiag_states = 0x1fff}};
+    long bytes = 0;
+    if (send(netlink, &request, sizeof request, 0) != sizeof request)
+        return -1;
+    for (;;) {
+        ssize_t got = recv(netlink, buffer, sizeof buffer, 0);
+        if (got < (ssize_t)sizeof(struct nlmsghdr))
+            return -1;
+        bytes += got;
+        const struct nlmsghdr *last = (const struct nlmsghdr *)buffer;
+        for (int left = (int)got; NLMSG_OK(last, left); last = NLMSG_NEXT(last, left))
+            if (last->nlmsg_type == NLMSG_DONE)
+                return bytes;
+    }
 }
 
 /* As `cat` does: reads one table until nothing is left, which walks the whole hash once more. */

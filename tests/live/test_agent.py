@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from pgsonar.demo.clients import WireClient
-from playing import Agent, binaries, environment, postgres
+from playing import Agent, binaries, environment, flat, postgres
 
 pytestmark = pytest.mark.live
+
+STRETCHED = {"pgsonar.scan.reason": "max_cpu"}
 
 
 def free_port():
@@ -120,6 +122,25 @@ def test_a_server_in_another_network_namespace_is_scanned_from_outside(tmp_path)
     assert event["attributes"]["postgresql.pid"] == int(backend)
     assert event["attributes"]["client.port"] == int(client)
     assert abs(event["attributes"]["pgsonar.leak.onset"] / 1e9 - began) < 1
+
+
+def test_it_scans_less_often_rather_than_take_more_than_max_cpu(tmp_path):
+    """No agent fits a hundredth of a percent: it says so, and goes on."""
+    with postgres(16) as server, contextlib.ExitStack() as stack:
+        agent = Agent(tmp_path, f"[{{port: {server.port}}}], max_cpu: 0.01%")
+        stack.callback(agent.stop)
+
+        def stretched():
+            return [p for p in agent.points("pgsonar.scan.interval") if flat(p["attributes"]) == STRETCHED]
+
+        found = agent.wait_for(stretched, 20, "it never scanned less often")
+        assert found[-1]["asDouble"] > 0.1
+        client = WireClient(server.port, "postgres")
+        client.execute("begin")
+        client.execute("select 1")
+        agent.wait_event("idle_in_transaction", "opened", lambda told: True, 15)
+        client.close()
+    assert "max_cpu" in agent.log.read_text()
 
 
 def test_scan_shows_every_session_and_its_slot(tmp_path):

@@ -149,6 +149,36 @@ static void lookups_see_what_the_gate_does_not(int family)
     pgs_sampler_free(sampler);
 }
 
+/* Its sockets are of IPv6, their addresses IPv4-mapped, and they stand in tcp6. */
+static void a_client_of_a_dual_stack_listener_is_looked_up_too(void)
+{
+    const int no = 0;
+    pgs_change *changes;
+    socklen_t length = sizeof(struct sockaddr_in6);
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6};
+    listener = socket(AF_INET6, SOCK_STREAM, 0);
+    CHECK(!setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no));
+    CHECK(!bind(listener, (struct sockaddr *)&any, length) && !listen(listener, 77));
+    CHECK(!getsockname(listener, (struct sockaddr *)&any, &length));
+    port = ntohs(any.sin6_port);
+    come(AF_INET, 0);
+    come(AF_INET6, 1);
+    pgs_sampler *sampler = begin(PGS_SOCK_DIAG, PGS_EVENTS_ALWAYS);
+    CHECK(step(sampler, PGS_STEP_TICK, &changes) == 3);
+    for (int i = 0; i < 3; i++)
+        CHECK(step(sampler, PGS_STEP_LOOKUP, &changes) == 0);
+    shutdown(clients[0], SHUT_WR);
+    shutdown(clients[1], SHUT_WR);
+    CHECK(step(sampler, PGS_STEP_LOOKUP, &changes) == 2);
+    CHECK(changes[0].row.state == PGS_CLOSE_WAIT && changes[1].row.state == PGS_CLOSE_WAIT);
+    go(0);
+    go(1);
+    step(sampler, PGS_STEP_TICK, &changes);
+    CHECK(stats_of(sampler).closed == 2);
+    close(listener);
+    pgs_sampler_free(sampler);
+}
+
 static void a_4_tuple_that_returns_is_another_connection(void)
 {
     pgs_change *changes;
@@ -409,6 +439,7 @@ int main(int count, char **arguments)
     both_sources_tell_the_same(AF_INET6);
     lookups_see_what_the_gate_does_not(AF_INET);
     lookups_see_what_the_gate_does_not(AF_INET6);
+    a_client_of_a_dual_stack_listener_is_looked_up_too();
     a_4_tuple_that_returns_is_another_connection();
     details_are_told();
     a_connection_between_two_scans_is_told_by_its_end(AF_INET);

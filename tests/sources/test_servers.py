@@ -1,6 +1,8 @@
 """Servers are found by themselves: real ones, and the odd ones on a /proc of the tests' own."""
 
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -194,6 +196,27 @@ def test_children_are_searched_for_where_the_kernel_keeps_no_list(tree):
     (tree.root / "10" / "task" / "10" / "children").unlink()
 
     assert Processes(str(tree.root)).children(10) == [11]
+
+
+def test_a_file_longer_than_a_page_is_read_whole():
+    """The kernel hands such files out page by page: a thousand children do not fit one."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(150):
+            for end in socket.socketpair():
+                stack.enter_context(end)
+        lines = Processes().read(os.getpid(), "net/unix").splitlines()
+
+    assert len(lines) > 300
+
+
+def test_a_program_executed_under_a_known_pid_is_found_at_the_third_look_at_the_latest(tree):
+    tree.add(10, comm="bash", cmdline=b"bash\0entrypoint\0")
+    looking = finder(Processes(str(tree.root)), lambda _: [])
+    assert looking.find() == []
+    (tree.root / "10" / "comm").write_text("postgres\n")
+    (tree.root / "10" / "cmdline").write_bytes(b"postgres\0")
+
+    assert [server.pid for _ in range(3) for server in looking.find()][:1] == [10]
 
 
 def test_a_process_that_has_gone_is_nothing(tree):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # ns
 _PIECE = 1 << 16  # bytes
+_PAGE = os.sysconf("SC_PAGESIZE")
 _SWITCHES = b"\nvoluntary_ctxt_switches:\t"
 
 
@@ -35,17 +36,18 @@ class Processes:
         except OSError:
             return []
 
-    def read(self, pid: int, name: str) -> bytes | None:
-        """A whole small file of a process."""
+    def read(self, pid: int, name: str, enough: int = 1) -> bytes | None:
+        """A whole small file of a process. A read of less than `enough` bytes is known to be the last one."""
         # Hundreds of these are read at every look: without the layers of pathlib and io it costs a fifth.
         try:
             file = os.open(f"{self.root}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
-            text = os.read(file, _PIECE)
-            while len(text) % _PIECE == 0 and (more := os.read(file, _PIECE)):
-                text += more
+            text = piece = os.read(file, _PIECE)  # a page at a time, however much is asked for (fs/seq_file.c)
+            while len(piece) >= enough:
+                piece = os.read(file, _PIECE)
+                text += piece
         except OSError:
             return None
         finally:
@@ -83,7 +85,8 @@ class Processes:
 
     def children(self, pid: int) -> list[int]:
         """Its children; by a search of all processes where the kernel keeps no list (CONFIG_PROC_CHILDREN)."""
-        text = self.read(pid, f"task/{pid}/children")
+        # To be told "nothing more" the kernel walks the whole list again; a pid takes eight bytes at most.
+        text = self.read(pid, f"task/{pid}/children", _PAGE - 8)
         if text is not None:
             return list(map(int, text.split()))
         found = ((child, self.stat(child)) for child in self.pids())

@@ -1,8 +1,8 @@
 """Finds the PostgreSQL servers that run on this host, without a login.
 
 The rule: a server is a postmaster, told by its processes; what may not be read is named in `missing` with the privilege
-that would help, and what is concluded rather than read is marked as a guess. Names of processes are read at every look,
-because a pid changes its name when it executes another program; the rest is read once per postmaster.
+that would help, and what is concluded rather than read is marked as a guess. Names of processes are read again and
+again, because a pid changes its name when it executes another program; the rest is read once per postmaster.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _PATH_VERSION = re.compile(r"/(?:postgresql|pgsql|postgres)[/-]?(\d{2}|9\.\d)/")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 _GUESSED = 5432
 DESCRIBE_EVERY = 10.0  # seconds
+_ALL_EVERY = 3  # looks
 _TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
 
 log = logging.getLogger("pgsonar")
@@ -67,6 +68,9 @@ class ServerFinder:
         self._host_id = host_id
         self._known: dict[tuple[int, int], tuple[Server, float]] = {}
         self._matched: set[int] = set()
+        self._looks = 0
+        self._pids: set[int] = set()
+        self._family: set[int] = set()  # those called postgres
         self._own_numbers: dict[str, int] = {}
         self._shared: set[str] = set()  # keys of more than one server, told once
 
@@ -118,7 +122,12 @@ class ServerFinder:
 
     def _postmasters(self) -> Iterable[_Postmaster]:
         processes = self._processes
-        family = {pid for pid in processes.pids() if processes.comm(pid) in _NAMES}
+        pids = processes.pids()
+        # Those that came since the last look, and every third time all of them: there may be thousands.
+        self._looks += 1
+        asked = pids if self._looks % _ALL_EVERY == 1 else set(pids) - self._pids
+        family = {pid for pid in asked if processes.comm(pid) in _NAMES} | (self._family & set(pids) - set(asked))
+        self._pids, self._family = set(pids), family
         for pid in sorted(family):
             stat = processes.stat(pid)
             if stat is None or stat.parent in family or stat.state in "ZX":
