@@ -14,11 +14,14 @@ HERE = Path(__file__).parent
 HEADER = HERE / "pgsonar.h"
 SOURCES = [
     *("procnet.c", "merge.c", "scan.c"),
-    *("diagmsg.c", "sockdiag.c", "gate.c"),
-    *("table.c", "ring.c", "tick.c", "sampler.c", "watches.c"),
+    *("diagmsg.c", "netlink.c", "sockdiag.c", "destroy.c", "gate.c"),
+    *("table.c", "entries.c", "told.c", "ring.c"),
+    *("tick.c", "ends.c", "sampler.c", "watches.c"),
     "owners.c",
 ]
-INTERNAL = [f"{name}.h" for name in ("api", "procnet", "scan", "diagmsg", "sockdiag", "gate", "table", "sampler")]
+INTERNAL = [
+    f"{name}.h" for name in ("api", "procnet", "scan", "diagmsg", "sockdiag", "gate", "table", "told", "sampler")
+]
 
 # The limited API gives one wheel for CPython 3.11 and later. Free-threaded Python does not have it.
 limited = not sysconfig.get_config_var("Py_GIL_DISABLED")

@@ -178,8 +178,8 @@ void pgs_diag_parse(const void *buffer, uint64_t length, pgs_row *out, uint32_t 
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
 
-/* "sport == a or sport == b or dport == a ...": each term jumps to the end, which accepts, or falls to the next; the last
- * one jumps past the end, which rejects (net/ipv4/inet_diag.c: inet_diag_bc_audit, inet_diag_bc_run). */
+/* "sport == a or sport == b or dport == a ...": each term jumps to the end, which accepts, or falls to the next; the
+ * last one jumps past the end, which rejects (net/ipv4/inet_diag.c: inet_diag_bc_audit, inet_diag_bc_run). */
 static uint32_t write_filter(uint8_t *to, const pgs_ports *ports)
 {
     const uint32_t terms = ports->remote_too ? 2 * ports->count : ports->count;

@@ -57,8 +57,8 @@ enum pgs_events {
 };
 
 /* One socket, as a line of /proc/net/tcp or tcp6 (net/ipv4/tcp_ipv4.c: get_tcp4_sock) or a message of sock_diag
- * (net/ipv4/inet_diag.c: inet_sk_diag_fill) has it. Addresses are in network byte order; an IPv4 address is written as its IPv4-mapped IPv6 form, so that a client has one spelling
- * whichever listener it came through. */
+ * (net/ipv4/inet_diag.c: inet_sk_diag_fill) has it. Addresses are in network byte order; an IPv4 address is written
+ * as its IPv4-mapped IPv6 form, so that a client has one spelling whichever listener it came through. */
 typedef struct pgs_row {
     uint8_t local_address[16];
     uint8_t remote_address[16];
@@ -75,7 +75,7 @@ typedef struct pgs_row {
     uint32_t probes;       /* `timeout`: unanswered keepalive or zero window probes (icsk_probes_out), not a time */
     uint32_t uid;
     uint64_t inode;        /* 0: no process owns the socket (not accepted yet, orphaned, TIME_WAIT) */
-    uint64_t cookie;       /* the kernel's number of the socket, never reused; TIME_WAIT has one of its own. 0 in procfs */
+    uint64_t cookie;       /* the kernel's number of the socket, never reused; TIME_WAIT has its own. 0 in procfs */
 } pgs_row;
 
 /* What a call of pgs_parse() saw. */
@@ -163,7 +163,7 @@ typedef struct pgs_details {
 
 /* Totals of one watched namespace since it is watched, and gauges of its last complete tick. */
 typedef struct pgs_scan_stats {
-    uint64_t scans;            /* complete ticks: a walk of all sockets, or a gate that held still and what was looked up */
+    uint64_t scans;            /* complete ticks: a walk of all sockets, or a still gate and what was looked up */
     uint64_t walks;            /* of these: walks of all sockets */
     uint64_t lookups;          /* single sockets asked for */
     uint64_t incomplete;       /* ticks discarded: a read failed, a text ended in mid line, a message was cut off */

@@ -1,7 +1,7 @@
 /*
- * Inside the native side: the sampler as its parts see it. sampler.c is the scanning thread, tick.c is what it does in one
- * namespace, watches.c is what callers do meanwhile. The lock guards everything but what is marked as the thread's own,
- * which belongs to whoever scans.
+ * Inside the native side: the sampler as its parts see it. sampler.c is the scanning thread, tick.c and ends.c are
+ * what it does in one namespace, watches.c is what callers do meanwhile. The lock guards everything but what is
+ * marked as the thread's own, which belongs to whoever scans.
  */
 #ifndef PGSONAR_SAMPLER_H
 #define PGSONAR_SAMPLER_H
@@ -81,6 +81,10 @@ uint64_t pgs_clock(clockid_t clock);
 
 /* One tick of a namespace, an enum pgs_step. Called without the lock, with `ns` marked as being scanned. */
 int pgs_tick(pgs_sampler *sampler, pgs_watched *ns, int step, uint64_t at);
+
+/* Begins to listen to ends where that is asked for or of use, and ceases to. */
+void pgs_decide_on_ends(pgs_watched *ns, const pgs_ports *ports, int has_other_ports, uint64_t at);
+void pgs_leave_ends(pgs_watched *ns, uint64_t at);
 
 /* Takes the ends of connections that the kernel has told of. Called as pgs_tick(). */
 void pgs_take_ends(pgs_sampler *sampler, pgs_watched *ns, uint64_t at);

@@ -20,8 +20,8 @@ void pgs_tables_close(pgs_tables *tables);
 /* What texts are read into; whoever scans has one. */
 char *pgs_text_new(void);
 
-/* Meets the rows of every table, from its beginning to its end, within a walk of `table`. Anything but PGS_OK means that
- * they are incomplete and must not be used; errno is EBADMSG when a text had no header or ended in mid line. */
+/* Meets the rows of every table, from its beginning to its end, within a walk of `table`. Anything but PGS_OK means
+ * that they are incomplete and must not be used; errno is EBADMSG when a text had no header or ended in mid line. */
 int pgs_tables_walk(const pgs_tables *tables, char *text, pgs_table *table, const pgs_ports *ports,
                     pgs_text_counts *counts);
 

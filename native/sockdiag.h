@@ -23,8 +23,30 @@ typedef struct pgs_end {
 } pgs_end;
 
 enum {
-    PGS_BATCH = 64 /* lookups of one send, ends of one reading */
+    PGS_BATCH = 64,                      /* lookups of one send, ends of one reading */
+    PGS_BUFFER = 65536,                  /* the kernel fills 32 KiB; a smaller buffer truncates, silently */
+    PGS_ANSWER = PGS_BUFFER / PGS_BATCH  /* one socket with TCP_INFO takes 400 bytes, an end 400 */
 };
+
+/* --- netlink.c --- */
+
+/* A socket in a namespace (-1: the caller's own), bound and connected to the kernel; -1 with errno. */
+int pgs_diag_open_socket(int namespace_file);
+
+/* Sends a whole request. */
+int pgs_diag_ask(pgs_diag *diag, const void *request, size_t length);
+
+/* What is done with each socket of an answer: PGS_OK, or an error that ends it. */
+typedef int pgs_meeting(void *context, const pgs_message *message);
+
+/* Asks for all sockets on the ports and takes the whole answer; `meet` may be NULL. */
+int pgs_diag_dump(pgs_diag *diag, const pgs_ports *ports, uint32_t states, int with_details, pgs_meeting *meet,
+                  void *context);
+
+struct mmsghdr;
+
+/* Receives as many answers as there are, each in its own PGS_ANSWER bytes. Returns their number or an error. */
+int pgs_diag_receive(int descriptor, uint8_t *buffer, unsigned most, int flags, struct mmsghdr *headers);
 
 /* Opens the socket in the namespace of `net_directory`, and asks it once. Returns PGS_OK, PGS_E_NOMEM, or
  * PGS_E_REFUSED with the reason in errno. */
@@ -33,6 +55,8 @@ void pgs_diag_close(pgs_diag *diag);
 
 /* Another socket in place of one that failed. */
 int pgs_diag_reopen(pgs_diag *diag);
+
+/* --- sockdiag.c --- */
 
 /* Meets all sockets on the ports within a walk of `table`, with what TCP_INFO tells of them or without. */
 int pgs_diag_walk(pgs_diag *diag, pgs_table *table, const pgs_ports *ports, int with_details, uint64_t at,
@@ -43,6 +67,8 @@ int pgs_diag_listeners(pgs_diag *diag, pgs_table *table, const pgs_ports *ports,
 
 /* Looks up `count` entries and meets those that are there; sets `is_gone[i]` for those that are not. */
 int pgs_diag_look_up(pgs_diag *diag, pgs_table *table, const uint32_t *entries, uint32_t count, uint8_t *is_gone);
+
+/* --- destroy.c --- */
 
 /* Joins the groups that tell of destroyed TCP sockets, of these ports only; leaves them. */
 int pgs_diag_join_ends(pgs_diag *diag, const pgs_ports *ports);

@@ -10,13 +10,6 @@
 
 #include <stdlib.h>
 
-enum {
-    KEY_SIZE = 16 + 16 + 2 + 2, /* both addresses and ports, which open pgs_row without a gap */
-    FIRST_SLOTS = 256,
-    TOLD_SLOTS = 16384,         /* outstanding ends number hundreds at 10000 connections a second */
-    TOLD_WINDOW = 16
-};
-
 void pgs_table_init(pgs_table *table, uint32_t netns, uint64_t seed, pgs_ring *ring)
 {
     memset(table, 0, sizeof *table);
@@ -34,32 +27,8 @@ void pgs_table_free(pgs_table *table)
     free(table->next_order);
     free(table->differences);
     free(table->notes);
-    free(table->told.cookies);
+    pgs_told_reset(&table->told, 0, 0);
     memset(table, 0, sizeof *table);
-}
-
-static uint64_t mix(uint64_t hash, uint64_t word)
-{
-    hash = (hash ^ word) * 0x9E3779B97F4A7C15u; /* 2^64 / golden ratio: spreads every bit upwards */
-    return hash ^ hash >> 32;
-}
-
-static uint32_t hash_of(const pgs_table *table, const pgs_row *row)
-{
-    uint64_t words[6] = {0};
-    uint64_t hash = table->seed;
-    memcpy(words, row, KEY_SIZE);
-    words[5] = row->state == PGS_LISTEN ? row->inode + 1 : 0;
-    for (int i = 0; i < 6; i++)
-        hash = mix(hash, words[i]);
-    return (uint32_t)hash;
-}
-
-int pgs_same_key(const pgs_row *a, const pgs_row *b)
-{
-    if ((a->state == PGS_LISTEN) != (b->state == PGS_LISTEN) || memcmp(a, b, KEY_SIZE))
-        return 0;
-    return a->state != PGS_LISTEN || a->inode == b->inode;
 }
 
 static int same_row(const pgs_row *a, const pgs_row *b)
@@ -69,80 +38,12 @@ static int same_row(const pgs_row *a, const pgs_row *b)
 
 _Static_assert(sizeof(pgs_row) == 16 + 16 + 2 + 2 + 4 + 6 * 4 + 2 * 8, "rows are compared as bytes");
 
-/* The slot of the row's key, or the free slot where it belongs. */
-static uint32_t find_slot(const pgs_table *table, uint32_t hash, const pgs_row *row)
-{
-    uint32_t slot = hash & table->slot_mask;
-    for (; table->slots[slot]; slot = (slot + 1) & table->slot_mask) {
-        const pgs_entry *entry = &table->entries[table->slots[slot] - 1];
-        if (entry->hash == hash && pgs_same_key(&entry->row, row))
-            break;
-    }
-    return slot;
-}
-
-/* Room for one entry more; at most half of the slots are taken. */
-static int reserve(pgs_table *table)
-{
-    if (table->count < table->capacity)
-        return PGS_OK;
-    uint32_t slot_count = table->capacity ? 4 * table->capacity : FIRST_SLOTS;
-    pgs_entry *entries = realloc(table->entries, slot_count / 2 * sizeof *entries);
-    if (!entries)
-        return PGS_E_NOMEM;
-    table->entries = entries;
-    uint32_t *slots = calloc(slot_count, sizeof *slots);
-    if (!slots)
-        return PGS_E_NOMEM;
-    free(table->slots);
-    table->slots = slots;
-    table->slot_mask = slot_count - 1;
-    table->capacity = slot_count / 2;
-    for (uint32_t i = 0; i < table->count; i++)
-        slots[find_slot(table, entries[i].hash, &entries[i].row)] = i + 1;
-    return PGS_OK;
-}
-
-/* --- ends the kernel has yet to tell ------------------------------------------------------------------------------ */
-
-static uint64_t *told_window(const pgs_table *table, uint64_t cookie)
-{
-    return table->told.cookies + (mix(table->seed, cookie) & (TOLD_SLOTS - 1));
-}
-
-static void remember_told(pgs_table *table, uint64_t cookie)
-{
-    if (!table->told.cookies || !cookie)
-        return;
-    uint64_t *window = told_window(table, cookie);
-    for (int i = 0; i < TOLD_WINDOW; i++)
-        if (!window[i]) {
-            window[i] = cookie;
-            return;
-        }
-    window[table->told.victim++ % TOLD_WINDOW] = cookie; /* left by ends that were lost */
-}
-
-static int was_told(pgs_table *table, uint64_t cookie)
-{
-    uint64_t *window = told_window(table, cookie);
-    for (int i = 0; i < TOLD_WINDOW; i++)
-        if (window[i] == cookie) {
-            window[i] = 0;
-            return 1;
-        }
-    return 0;
-}
-
 int pgs_table_expect_ends(pgs_table *table, int expected)
 {
-    free(table->told.cookies);
-    table->told.cookies = expected ? calloc(TOLD_SLOTS + TOLD_WINDOW, sizeof *table->told.cookies) : NULL;
-    if (expected && !table->told.cookies)
-        return PGS_E_NOMEM;
-    if (expected)
+    int code = pgs_told_reset(&table->told, table->seed, expected);
+    if (expected && code == PGS_OK)
         table->ends_are_told = 1; /* the caller clears it when the last TIME_WAIT of that time is over */
-    return PGS_OK;
+    return code;
 }
 
 /* --- changes ------------------------------------------------------------------------------------------------------ */
@@ -235,7 +136,7 @@ static void see_again(pgs_table *table, pgs_entry *entry, const pgs_row *row, ui
     uint8_t previous_state = entry->row.state;
     if (is_another_socket(entry, row)) {
         close_entry(table, entry, NULL, at);
-        remember_told(table, entry->owned_cookie);
+        pgs_told_remember(&table->told, entry->owned_cookie);
         open_entry(table, entry, row, at);
         return;
     }
@@ -247,42 +148,6 @@ static void see_again(pgs_table *table, pgs_entry *entry, const pgs_row *row, ui
         entry->owned_cookie = row->cookie;
     if (kind)
         send(table, entry, kind, previous_state, at);
-}
-
-/* Frees a slot and closes the gap behind it, so that probing needs no tombstones (Knuth, TAOCP 3, 6.4, algorithm R). */
-static void clear_slot(pgs_table *table, uint32_t gap)
-{
-    const uint32_t mask = table->slot_mask;
-    for (uint32_t slot = (gap + 1) & mask; table->slots[slot]; slot = (slot + 1) & mask) {
-        uint32_t home = table->entries[table->slots[slot] - 1].hash & mask;
-        if (((slot - home) & mask) < ((slot - gap) & mask))
-            continue;
-        table->slots[gap] = table->slots[slot];
-        gap = slot;
-    }
-    table->slots[gap] = 0;
-}
-
-static int has_place(const pgs_table *table, uint32_t index)
-{
-    uint32_t place = table->entries[index].place;
-    return place < table->order_count && table->order[place] == index;
-}
-
-static void remove_entry(pgs_table *table, uint32_t index)
-{
-    const uint32_t last = table->count - 1;
-    pgs_entry *entry = &table->entries[index];
-    clear_slot(table, find_slot(table, entry->hash, &entry->row));
-    if (index != last) {
-        const pgs_entry *moved = &table->entries[last];
-        if (has_place(table, last))
-            table->order[moved->place] = index;
-        table->slots[find_slot(table, moved->hash, &moved->row)] = index + 1;
-        *entry = *moved;
-    }
-    table->entries[last].raw[0] = 0; /* the order may still lead here: nothing is found */
-    table->count--;
 }
 
 /* --- a scan ------------------------------------------------------------------------------------------------------- */
@@ -343,7 +208,7 @@ int pgs_table_note(pgs_table *table, const pgs_entry *entry, const pgs_details *
 static void came_from_elsewhere(pgs_table *table, uint32_t index)
 {
     pgs_entry *entry = &table->entries[index];
-    const int is_placed = has_place(table, index);
+    const int is_placed = pgs_table_has_place(table, index);
     const uint32_t place = entry->place;
     if (!table->is_reordered && is_placed && place == table->cursor) {
         table->cursor++;
@@ -358,12 +223,6 @@ static void came_from_elsewhere(pgs_table *table, uint32_t index)
     pgs_table_place(table, entry, index);
     if (is_placed)
         table->cursor = place + 1;
-}
-
-uint32_t pgs_table_find(const pgs_table *table, const pgs_row *row)
-{
-    uint32_t slot = table->capacity ? table->slots[find_slot(table, hash_of(table, row), row)] : 0;
-    return slot ? slot - 1 : PGS_NEW;
 }
 
 int pgs_table_meet(pgs_table *table, const pgs_row *row, pgs_entry **entry)
@@ -394,18 +253,13 @@ int pgs_table_meet_entry(pgs_table *table, uint32_t index, const pgs_row *row)
 /* A socket that is not in the table, unless this very scan has put it there. */
 static int open_new(pgs_table *table, const pgs_row *row, uint64_t at)
 {
-    if (reserve(table) != PGS_OK)
-        return PGS_E_NOMEM;
-    uint32_t hash = hash_of(table, row);
-    uint32_t slot = find_slot(table, hash, row);
-    if (table->slots[slot]) {
+    if (pgs_table_find(table, row) != PGS_NEW) {
         table->duplicates++;
         return PGS_OK;
     }
-    pgs_entry *entry = &table->entries[table->count++];
-    table->slots[slot] = table->count;
-    entry->hash = hash;
-    entry->place = PGS_NEW;
+    pgs_entry *entry = pgs_table_add(table, row);
+    if (!entry)
+        return PGS_E_NOMEM;
     entry->scan = table->scan;
     open_entry(table, entry, row, at);
     table->seen++;
@@ -474,8 +328,8 @@ void pgs_table_gone(pgs_table *table, uint32_t index, uint64_t at)
 {
     const pgs_entry *entry = &table->entries[index];
     close_entry(table, entry, NULL, at);
-    remember_told(table, entry->owned_cookie);
-    remove_entry(table, index);
+    pgs_told_remember(&table->told, entry->owned_cookie);
+    pgs_table_remove(table, index);
 }
 
 /* Makes up the life of a connection that no scan saw. It began no later than its last byte or acknowledgement. */
@@ -491,7 +345,7 @@ static void tell_short_life(pgs_table *table, const pgs_row *row, const pgs_deta
 
 void pgs_table_ended(pgs_table *table, const pgs_row *row, const pgs_details *details, uint64_t at)
 {
-    if (row->state == PGS_LISTEN || (table->told.cookies && was_told(table, row->cookie)))
+    if (row->state == PGS_LISTEN || pgs_told_was(&table->told, row->cookie))
         return;
     uint32_t index = pgs_table_find(table, row);
     const pgs_entry *entry = index == PGS_NEW ? NULL : &table->entries[index];
@@ -500,7 +354,7 @@ void pgs_table_ended(pgs_table *table, const pgs_row *row, const pgs_details *de
         return;
     }
     close_entry(table, entry, details, at);
-    remove_entry(table, index);
+    pgs_table_remove(table, index);
 }
 
 /* --- what Python asks for ----------------------------------------------------------------------------------------- */

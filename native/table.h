@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "told.h"
 
 /* Two buffers of `capacity` changes: one is filled while the other is read. */
 typedef struct pgs_ring {
@@ -60,12 +61,6 @@ typedef struct pgs_note {
     pgs_details details;
 } pgs_note;
 
-/* Cookies of connections reported closed, of which the kernel may still tell the end. */
-typedef struct pgs_told {
-    uint64_t *cookies;      /* NULL while no ends are told */
-    uint32_t victim;
-} pgs_told;
-
 typedef struct pgs_table {
     pgs_entry *entries;     /* dense, in no order */
     uint32_t *slots;        /* open addressing: index into `entries` + 1, 0 for a free slot */
@@ -105,6 +100,23 @@ typedef struct pgs_table {
     pgs_told told;
     pgs_ring *ring;
 } pgs_table;
+
+/* --- entries.c --- */
+
+/* Whether two rows are of one socket. */
+int pgs_same_key(const pgs_row *a, const pgs_row *b);
+
+/* The entry of a row, or PGS_NEW. */
+uint32_t pgs_table_find(const pgs_table *table, const pgs_row *row);
+
+/* An entry for a row that has none; NULL without memory. */
+pgs_entry *pgs_table_add(pgs_table *table, const pgs_row *row);
+void pgs_table_remove(pgs_table *table, uint32_t index);
+
+/* Whether the order leads to an entry by its place. */
+int pgs_table_has_place(const pgs_table *table, uint32_t index);
+
+/* --- table.c --- */
 
 void pgs_table_init(pgs_table *table, uint32_t netns, uint64_t seed, pgs_ring *ring);
 void pgs_table_free(pgs_table *table);
@@ -151,17 +163,12 @@ enum { PGS_SAME = 1 }; /* the row is the one the entry has: what the kernel wrot
  * or it was met before. Returns PGS_SAME, PGS_OK or an error. */
 int pgs_table_meet(pgs_table *table, const pgs_row *row, pgs_entry **entry);
 
-/* The entry of a row, or PGS_NEW. */
-uint32_t pgs_table_find(const pgs_table *table, const pgs_row *row);
-
 /* Meets the row of an entry that was looked up by itself, outside of a walk or to confirm its absence. */
 int pgs_table_meet_entry(pgs_table *table, uint32_t index, const pgs_row *row);
 
 /* Notes what TCP_INFO tells of an entry. */
 int pgs_table_note(pgs_table *table, const pgs_entry *entry, const pgs_details *details);
 
-/* Whether two rows are of one socket. */
-int pgs_same_key(const pgs_row *a, const pgs_row *b);
 
 enum pgs_absence {
     PGS_ABSENT_TWICE,     /* an entry that was not met is gone when the scan before did not meet it either */

@@ -38,7 +38,8 @@ static int copy_ports(pgs_ports *to, const uint16_t *ports, uint32_t count, int 
     return PGS_OK;
 }
 
-/* Chooses the source. sock_diag costs a tenth of procfs or less wherever it works; what keeps it from working is told. */
+/* Chooses the source. sock_diag costs a tenth of procfs or less wherever it works; what keeps it from working is
+ * told. */
 static int open_source(pgs_watched *ns, const char *net_directory, const char *netns_file)
 {
     ns->own.source = PGS_PROCFS;

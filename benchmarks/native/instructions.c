@@ -1,7 +1,7 @@
 /*
  * Instructions of one row, for callgrind: `instructions wanted|filtered|wanted6|filtered6 ROWS ROUNDS` scans ROWS
- * rows ROUNDS times. The time left moves from round to round, nothing else does. What one row costs is the difference of
- * two runs with R and 2 R rounds, divided by R times ROWS, so that neither start-up nor the first scan counts.
+ * rows ROUNDS times. The time left moves from round to round, nothing else does. What one row costs is the difference
+ * of two runs with R and 2 R rounds, divided by R times ROWS, so that neither start-up nor the first scan counts.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@ static int write_line(char *to, int number, int family, unsigned port, unsigned 
 {
     const char *zeros = family == 6 ? "000000000000000000000000" : "";
     int length = sprintf(to, "%4d: %s0100007F:%04X %s%08X:%04X 01 00000000:00000000 02:%08X 00000000 %5u %8d %d 1 "
-                         "0000000000000000 20 4 30 10 -1", number, zeros, port, zeros, 0x0100007Fu + (unsigned)number / 50000,
+                         "0000000000000000 20 4 30 10 -1",
+                         number, zeros, port, zeros, 0x0100007Fu + (unsigned)number / 50000,
                          10000 + (unsigned)number % 50000, 0xAFC80 - round, 101u, 0, 4026531 + number);
     if (family == 4)
         length += sprintf(to + length, "%*s", 149 - length, "");

@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         CHECK(rows[i].state >= PGS_ESTABLISHED && rows[i].state <= PGS_CLOSING && rows[i].reserved == 0 &&
               (rows[i].family == 4 || rows[i].family == 6));
 
-    /* Message by message it is the same, every message lies within the datagram, and each one brings it nearer to its end. */
+    /* Message by message it is the same, every message lies within the datagram, and each one brings it nearer to its
+     * end. */
     const uint8_t *at = copy, *const end = copy + size, *before = at;
     for (;;) {
         pgs_message message;

@@ -45,7 +45,8 @@ static struct inet_diag_msg make_message(int family, uint8_t state)
                                     .idiag_wqueue = 0x3d0900, .idiag_uid = 101, .idiag_inode = 4026531840u};
     message.id = (struct inet_diag_sockid){.idiag_sport = htons(5432), .idiag_dport = htons(40000), .idiag_if = 3,
                                            .idiag_cookie = {0x11223344, 0x55667788}};
-    const char *local = family == AF_INET6 ? "fd00::1" : "10.0.0.1", *remote = family == AF_INET6 ? "fd00::2" : "10.0.0.2";
+    const char *local = family == AF_INET6 ? "fd00::1" : "10.0.0.1";
+    const char *remote = family == AF_INET6 ? "fd00::2" : "10.0.0.2";
     CHECK(inet_pton(family, local, message.id.idiag_src) == 1 && inet_pton(family, remote, message.id.idiag_dst) == 1);
     return message;
 }

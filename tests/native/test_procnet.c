@@ -1,4 +1,5 @@
-/* pgs_parse(): the text stands at the very end of a page whose successor cannot be read, so one byte too far crashes. */
+/* pgs_parse(): the text stands at the very end of a page whose successor cannot be read, so one byte too far crashes.
+ * */
 #include <sys/mman.h>
 #include <unistd.h>
 
