@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "exporters": ("model", "errors", "config.schema", "signals.rows", "exporters", "__init__"),
     "budget": ("model",),
     "health": ("errors",),
-    "pipeline": ("model", "errors", "budget", "config.schema", "sources", "signals", "detectors", *PURE),
+    "namespaces": ("model", "errors", "sources.sockets"),
+    "pipeline": ("model", "budget", "namespaces", "config.schema", "sources", "signals", "detectors", *PURE),
     "service": (
         "model",
         "budget",

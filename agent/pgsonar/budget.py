@@ -43,6 +43,11 @@ class Budget:
         return min(self._asked * self.stretch, max(LONGEST, self._asked))
 
     @property
+    def patience(self) -> int:
+        """Nanoseconds without a complete scan after which one is out of sight: three seconds, or three intervals."""
+        return max(3 * SECOND, round(3 * self.interval * SECOND))
+
+    @property
     def reason(self) -> str:
         """Why it is what it is."""
         return "max_cpu" if self.interval > self._asked else "configured"

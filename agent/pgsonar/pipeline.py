@@ -6,9 +6,7 @@ they share no state with other threads but the sampler's ring and the exporters'
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -22,9 +20,9 @@ from pgsonar.connections import ConnectionTable
 from pgsonar.correlation import Correlation, owners
 from pgsonar.detectors import rules
 from pgsonar.episodes import EpisodeTracker
-from pgsonar.errors import ScanError
 from pgsonar.ledger import slot_ledger
-from pgsonar.model import SECOND, Backend, EpisodeEvent, Moment, Resource, ScanStats, Server, Severity, Sight, TcpState
+from pgsonar.model import SECOND, Backend, EpisodeEvent, Moment, Resource, Server, Severity, Sight, TcpState
+from pgsonar.namespaces import Namespaces
 from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
 from pgsonar.signals.leaks import event_row, span_row
 from pgsonar.signals.metrics import Identity, agent_rows, server_rows
@@ -36,8 +34,6 @@ from pgsonar.sources.sockets import Sampler, source_name
 
 log = logging.getLogger("pgsonar")
 
-BLIND_AFTER = 3 * SECOND  # a namespace without a complete scan for this long, or for three intervals, is out of sight
-OVERFLOW_STANDS = 10 * SECOND  # SYNs of clients that were dropped come again after 1, 2 and 4 s
 LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
 )
@@ -63,33 +59,6 @@ class Sources:
     destroy_events: str = "auto"
     proc: str = "/proc"
 
-    @property
-    def blind_after(self) -> int:
-        return max(BLIND_AFTER, round(3 * self.budget.interval * SECOND))
-
-
-class _Namespace:
-    """What is remembered of one watched network namespace."""
-
-    def __init__(self, net_directory: str, ports: set[int], at: int) -> None:
-        self.net_directory = net_directory
-        self.ports = ports
-        self.watched_at = at
-        self.stats: ScanStats | None = None
-        self.lost_changes = 0
-        self.max_gap = 0
-        self.exported: tuple[int, int] = (at, 0)  # instant and number of scans at the last export
-        self.first_overflows: int | None = None
-        self.overflows: int | None = None
-        self.overflowed_at: int | None = None
-
-    def read_overflows(self, now: int | None, at: int) -> None:
-        if now is not None and self.first_overflows is None:
-            self.first_overflows = now
-        elif now is not None and self.overflows is not None and now > self.overflows:
-            self.overflowed_at = at
-        self.overflows = now
-
 
 class Pipeline:
     """One pass from the kernel to the exporters, cut into ticks."""
@@ -113,7 +82,13 @@ class Pipeline:
         self._outlets = outlets
         self._identity = identity
         self._started = started
-        self._namespaces: dict[int, _Namespace] = {}
+        self.namespaces = Namespaces(
+            sources.sampler,
+            sources.listen_overflows,
+            source=sources.source,
+            destroy_events=sources.destroy_events,
+            proc=sources.proc,
+        )
         self._refused: set[int] = set()  # postmasters whose children may not be looked into
         self._verified: dict[str, tuple[int, int]] = {}  # by server: when, and whose turn it was
         self._clients: dict[str, StickyNames] = {}
@@ -144,45 +119,8 @@ class Pipeline:
                 )
         self.servers = found
         self._refused &= {server.pid for server in found.values()}
-        self._watch(now)
-
-    def _watch(self, now: Moment) -> None:
-        wanted: dict[int, set[int]] = {}
-        for server in self.servers.values():
-            if server.port is not None:
-                wanted.setdefault(server.netns, set()).add(server.port)
-        for netns in self._namespaces.keys() - wanted.keys():
-            self.sources.sampler.unwatch(netns)
+        for netns in self.namespaces.watch(self.servers.values(), now.at):
             self.connections.forget(netns)
-            del self._namespaces[netns]
-        for netns, ports in wanted.items():
-            known = self._namespaces.get(netns)
-            if known is not None:
-                if known.ports != ports:
-                    self.sources.sampler.set_ports(netns, ports)
-                    known.ports = ports
-                continue
-            server = next(s for s in self.servers.values() if s.netns == netns)
-            process = f"{self.sources.proc}/{server.pid}"
-            directory = f"{process}/net"
-            try:
-                self.sources.sampler.watch(
-                    netns,
-                    directory,
-                    ports,
-                    netns_file=f"{process}/ns/net",
-                    source=self.sources.source,
-                    events=self.sources.destroy_events,
-                )
-            except ScanError as error:
-                self._warn_once(server, "watch", f"cannot scan the sockets of {server.label}: {error}", error.hint)
-                continue
-            self._namespaces[netns] = _Namespace(directory, ports, now.at)
-            self._say_source(netns, server)
-
-    def _say_source(self, netns: int, server: Server) -> None:
-        stats = self.sources.sampler.stats(netns)
-        log.info("sockets of %s are read by %s%s", server.label, source_name(stats.source), _why_not(stats))
 
     def _warn_once(self, server: Server, what: str, message: str, hint: str) -> None:
         if (server.id, what) not in self._warned:
@@ -229,8 +167,9 @@ class Pipeline:
 
     def slow_tick(self, now: Moment) -> list[Sight]:
         """Looks at every server, and tells what has opened, grown worse or ended."""
-        self._read_stats(now)
-        sights = [self.sight(server, now.at) for server in self.servers.values() if self._in_sight(server, now.at)]
+        for netns in self.namespaces.read(now.at):
+            self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
+        sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
         findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
         self._tell(self.episodes.update(findings, looked_at, now))
@@ -240,8 +179,6 @@ class Pipeline:
         """All that is known of one server now."""
         backends = self.backends.of_server(server.id)
         on_port = [c for c in self.connections.of_namespace(server.netns) if c.socket.local.port == server.port]
-        namespace = self._namespaces.get(server.netns)
-        overflowed = namespace.overflowed_at if namespace else None
         return Sight(
             server=server,
             backends=backends,
@@ -250,32 +187,13 @@ class Pipeline:
             ledger=slot_ledger(server, backends),
             at=at,
             backend_of=owners(backends),
-            overflowing=overflowed is not None and at - overflowed < OVERFLOW_STANDS,
+            overflowing=self.namespaces.is_overflowing(server.netns, at),
         )
 
-    def _read_stats(self, now: Moment) -> None:
-        for netns, namespace in self._namespaces.items():
-            before, stats = namespace.stats, self.sources.sampler.stats(netns)
-            namespace.stats = stats
-            if before is not None and before.source != stats.source:
-                log.warning(
-                    "network namespace %d is read by %s now%s", netns, source_name(stats.source), _why_not(stats)
-                )
-            namespace.max_gap = max(namespace.max_gap, stats.max_gap)
-            if stats.lost_changes != namespace.lost_changes:
-                namespace.lost_changes = stats.lost_changes
-                self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
-            namespace.read_overflows(self.sources.listen_overflows(namespace.net_directory), now.at)
-
-    def _in_sight(self, server: Server, at: int) -> bool:
-        if server.port is None:
-            return True
-        namespace = self._namespaces.get(server.netns)
-        return (
-            namespace is not None
-            and namespace.stats is not None
-            and at - namespace.stats.last_at < self.sources.blind_after
-        )
+    def _in_sight(self, at: int) -> list[Server]:
+        """Servers of which nothing is older than a few scans."""
+        patience = self.sources.budget.patience
+        return [s for s in self.servers.values() if s.port is None or self.namespaces.is_fresh(s.netns, at, patience)]
 
     def _tell(self, events: list[EpisodeEvent]) -> None:
         for event in events:
@@ -298,24 +216,15 @@ class Pipeline:
     def export_tick(self, now: Moment) -> None:
         """Hands the metrics of every server in sight and of the agent to the exporters."""
         resources: list[tuple[Resource, list[Row]]] = []
-        for server in self.servers.values():
-            if self._in_sight(server, now.at):
-                rows = server_rows(
-                    self._server_reading(self.sight(server, now.at)),
-                    self._started.unix,
-                    now,
-                    self._exemplars.pop(server.id, {}),
-                )
-                resources.append((self._identity.server(server), list(rows)))
+        for server in self._in_sight(now.at):
+            reading = self._server_reading(self.sight(server, now.at))
+            rows = server_rows(reading, self._started.unix, now, self._exemplars.pop(server.id, {}))
+            resources.append((self._identity.server(server), list(rows)))
         resources.append((self._identity.agent(), list(agent_rows(self._agent_reading(now), self._started.unix, now))))
         self._send(Batch("metrics", resources))
 
     def _server_reading(self, sight: Sight) -> ServerReading:
         server = sight.server
-        namespace = self._namespaces.get(server.netns)
-        overflows = None
-        if namespace and namespace.overflows is not None and namespace.first_overflows is not None:
-            overflows = namespace.overflows - namespace.first_overflows
         port = server.port or 0
         leaks: Counter[tuple[str, Severity]] = Counter()
         for episode in self.episodes.open:
@@ -325,7 +234,7 @@ class Pipeline:
             sight=sight,
             opened=self.connections.opened.of(server.netns, port),
             closed=self.connections.closed.of(server.netns, port),
-            overflows=overflows,
+            overflows=self.namespaces.overflows(server.netns),
             disagreements=self.correlation.disagreements[server.id],
             leaks_open=leaks,
             leaks_ever={(k, s): n for (owner, k, s), n in self.episodes.opened.items() if owner == server.id},
@@ -333,14 +242,7 @@ class Pipeline:
         )
 
     def _agent_reading(self, now: Moment) -> AgentReading:
-        scans, rates = {}, {}
-        for netns, namespace in self._namespaces.items():
-            if namespace.stats is None:
-                continue
-            scans[netns] = namespace.stats._replace(max_gap=namespace.max_gap)
-            before, number = namespace.exported
-            rates[netns] = (namespace.stats.scans - number) * SECOND / max(now.at - before, 1)
-            namespace.exported, namespace.max_gap = (now.at, namespace.stats.scans), 0
+        scans, rates = self.namespaces.take_rates(now.at)
         sources = {netns: source_name(stats.source) for netns, stats in scans.items()}
         budget = self.sources.budget
         return AgentReading(scans, rates, len(self.servers), sources, budget.interval, budget.reason)
@@ -351,47 +253,23 @@ class Pipeline:
 
     # --- health and the end --------------------------------------------------------------------------------------
 
-    def scan_cpu(self) -> int:
-        """CPU time of the scanning thread so far, ns."""
-        return sum(namespace.stats.cpu for namespace in self._namespaces.values() if namespace.stats)
-
-    def scanning(self) -> list[dict[str, object]]:
-        """How each network namespace is read, for the health answer."""
+    def blind(self, at: int) -> list[str]:
+        """Servers whose sockets have not been scanned completely for a while."""
+        patience = self.sources.budget.patience
         return [
-            {
-                "netns": netns,
-                "source": source_name(stats.source),
-                "reason": _why_not(stats).removeprefix(": ") or None,
-                "unseen": stats.unseen,
-                "ends_told": bool(stats.events_on),
-            }
-            for netns, namespace in list(self._namespaces.items())
-            if (stats := namespace.stats)
+            f"{server.label}: no complete scan for {patience // SECOND} s"
+            for server in self.servers.values()
+            if self.namespaces.is_stale(server.netns, at, patience)
         ]
-
-    def watched(self) -> list[int]:
-        """The network namespaces that are scanned."""
-        return list(self._namespaces)
 
     def unwatched(self) -> list[str]:
         """Servers whose sockets cannot be scanned at all, which no restart would mend."""
+        watched = self.namespaces.watched()
         return [
             f"{server.label}: its network namespace cannot be read, so its sockets are not seen"
             for server in self.servers.values()
-            if server.port is not None and server.netns not in self._namespaces
+            if server.port is not None and server.netns not in watched
         ]
-
-    def blind(self, at: int) -> list[str]:
-        """Servers whose sockets have not been scanned completely for a while, each with the reason."""
-        reasons, patience = [], self.sources.blind_after
-        for server in self.servers.values():
-            namespace = self._namespaces.get(server.netns)
-            if namespace is None:
-                continue
-            last = max(namespace.watched_at, namespace.stats.last_at if namespace.stats else 0)
-            if at - last >= patience:
-                reasons.append(f"{server.label}: no complete scan for {patience // SECOND} s")
-        return reasons
 
     def degraded(self) -> list[str]:
         """What cannot be told, and what would change that."""
@@ -414,14 +292,6 @@ class Pipeline:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
         self._tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
-
-
-def _why_not(stats: ScanStats) -> str:
-    """What keeps a namespace from sock_diag, which costs less; empty when nothing does."""
-    if not stats.refusal:
-        return ""
-    hint = " (CAP_SYS_ADMIN enters another namespace)" if stats.refusal in {errno.EPERM, errno.EACCES} else ""
-    return f": sock_diag is refused, {os.strerror(stats.refusal)}{hint}"
 
 
 def _random_id(bits: int) -> int:

@@ -166,7 +166,7 @@ class Service:
         """Looks as often as receivers.sockets.max_cpu lets it, no more often than asked."""
         budget = self._sources.budget
         before, was = budget.interval, budget.reason
-        work = self._pipeline.scan_cpu() + self._title_cpu
+        work = self._pipeline.namespaces.cpu() + self._title_cpu
         budget.settle(Usage(clock.now().at, time.process_time_ns(), work))
         if budget.interval == before:
             return
@@ -238,7 +238,7 @@ class Service:
             "reason": budget.reason,
             "cpu": None if budget.taken is None else round(budget.taken, 4),
             "max_cpu": budget.share,
-            "namespaces": self._pipeline.scanning(),
+            "namespaces": self._pipeline.namespaces.report(),
         }
 
     def _close(self) -> None:

@@ -63,7 +63,7 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     for _ in range(2):  # what the first one finds, the second one asks TCP_INFO of
         sampler.step(Step.DETAILS)
     pipeline.fast_tick()
-    for netns in pipeline.watched():
+    for netns in pipeline.namespaces.watched():
         pipeline.connections.note(sampler.details(netns))
     at = clock.now().at
     pipeline.title_tick(at)
