@@ -99,6 +99,12 @@ static void close_entry(pgs_table *table, const pgs_entry *entry, const pgs_deta
     }
 }
 
+/* The kernel may yet tell the end of what was just reported closed. */
+static void expect_end(pgs_table *table, const pgs_entry *entry)
+{
+    pgs_told_remember(&table->told, entry->owned_cookie ? entry->owned_cookie : entry->row.cookie);
+}
+
 /* A socket never goes back: another phase downwards is another socket on the same addresses. */
 static int phase(uint8_t state)
 {
@@ -135,8 +141,10 @@ static void see_again(pgs_table *table, pgs_entry *entry, const pgs_row *row, ui
 {
     uint8_t previous_state = entry->row.state;
     if (is_another_socket(entry, row)) {
+        if (table->ends_are_told && !is_full(row))
+            return; /* its end will tell of it by a cookie that is not known yet; the old one's end is on its way */
         close_entry(table, entry, NULL, at);
-        pgs_told_remember(&table->told, entry->owned_cookie);
+        expect_end(table, entry);
         open_entry(table, entry, row, at);
         return;
     }
@@ -328,7 +336,7 @@ void pgs_table_gone(pgs_table *table, uint32_t index, uint64_t at)
 {
     const pgs_entry *entry = &table->entries[index];
     close_entry(table, entry, NULL, at);
-    pgs_told_remember(&table->told, entry->owned_cookie);
+    expect_end(table, entry);
     pgs_table_remove(table, index);
 }
 

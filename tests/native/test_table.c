@@ -229,6 +229,61 @@ static void a_snapshot_after_lost_changes_replaces_those_queued_of_its_namespace
     end();
 }
 
+static pgs_row full(uint16_t port, uint8_t state, uint64_t cookie)
+{
+    pgs_row row = client(port, state, state == PGS_ESTABLISHED ? cookie : 0);
+    row.cookie = cookie;
+    return row;
+}
+
+/* Ends come from a work queue of the kernel's: before the walk that finds the socket gone, after it, or in between. */
+static void an_end_and_a_walk_tell_of_a_connection_once(void)
+{
+    const pgs_details last = {.at = 1, .bytes_sent = 5, .bytes_received = 7, .last_sent = 1};
+    pgs_change *changes;
+    pgs_row first = full(40000, PGS_ESTABLISHED, 11), second = full(40000, PGS_ESTABLISHED, 12);
+    begin(RING);
+    CHECK(pgs_table_expect_ends(&table, 1) == PGS_OK);
+    CHECK(scan(&first, 1, &changes) == 1);
+
+    pgs_table_ended(&table, &first, &last, ++at); /* before any walk misses it */
+    CHECK(pgs_ring_drain(&ring, &changes) == 1 && changes[0].kind == PGS_CLOSED && changes[0].is_final);
+    CHECK(changes[0].bytes_sent == 5 && changes[0].bytes_received == 7 && table.count == 0);
+
+    CHECK(scan(&second, 1, &changes) == 1 && changes[0].kind == PGS_OPENED); /* the 4-tuple returns */
+    pgs_table_gone(&table, 0, ++at); /* a lookup is first */
+    CHECK(pgs_ring_drain(&ring, &changes) == 1 && changes[0].kind == PGS_CLOSED && !changes[0].is_final);
+    pgs_table_ended(&table, &second, &last, ++at);
+    CHECK(pgs_ring_drain(&ring, &changes) == 0 && table.short_lived == 0);
+
+    pgs_table_ended(&table, &second, &last, ++at); /* nobody else has this cookie: it was never seen */
+    CHECK(pgs_ring_drain(&ring, &changes) == 2 && table.short_lived == 1);
+    CHECK(changes[0].kind == PGS_OPENED && changes[1].kind == PGS_CLOSED && changes[1].is_final);
+    CHECK(changes[0].connection == changes[1].connection && changes[0].at <= changes[1].at);
+    end();
+}
+
+/* A handshake and TIME_WAIT are no full sockets: they have no end to tell, and another cookie may tell it. */
+static void while_ends_are_told_only_full_sockets_open(void)
+{
+    const pgs_details last = {.at = 1};
+    pgs_change *changes;
+    pgs_row opening = full(40000, PGS_SYN_RECV, 11), waiting = full(40001, PGS_TIME_WAIT, 12);
+    pgs_row old = full(40002, PGS_ESTABLISHED, 13), next = full(40002, PGS_SYN_RECV, 14);
+    pgs_row child = full(40002, PGS_ESTABLISHED, 15);
+    begin(RING);
+    CHECK(pgs_table_expect_ends(&table, 1) == PGS_OK);
+    CHECK(scan(&opening, 1, &changes) == 0 && scan(&waiting, 1, &changes) == 0);
+    CHECK(scan(&old, 1, &changes) == 1);
+    CHECK(scan(&next, 1, &changes) == 0); /* the 4-tuple returns, in its handshake */
+    pgs_table_ended(&table, &old, &last, ++at);
+    CHECK(pgs_ring_drain(&ring, &changes) == 1 && changes[0].kind == PGS_CLOSED);
+    CHECK(scan(NULL, 0, &changes) == 0);
+    pgs_table_ended(&table, &child, &last, ++at); /* it came and went meanwhile, by a cookie of its own */
+    CHECK(pgs_ring_drain(&ring, &changes) == 2 && table.short_lived == 1);
+    end();
+}
+
 /* Thousands of scans against a plain array: every slot is found again after growth, removal and collisions. */
 static void it_agrees_with_a_plain_model(void)
 {
@@ -267,6 +322,8 @@ int main(void)
     listeners_that_share_a_port_do_not_flap();
     lost_changes_silence_the_table_until_a_snapshot();
     a_snapshot_after_lost_changes_replaces_those_queued_of_its_namespace();
+    an_end_and_a_walk_tell_of_a_connection_once();
+    while_ends_are_told_only_full_sockets_open();
     it_agrees_with_a_plain_model();
     return 0;
 }
