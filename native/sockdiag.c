@@ -134,7 +134,7 @@ static int meet_answer(pgs_table *table, uint32_t index, const pgs_message *mess
         pgs_table_meet_again(table, entry);
         return PGS_OK;
     }
-    *is_gone = !pgs_message_row(message->socket, &row) || !pgs_same_key(&row, &entry->row);
+    *is_gone = !pgs_message_row(message->socket, &row) || !pgs_same_key(&row, &entry->row) || row.state == PGS_CLOSE;
     if (*is_gone)
         return PGS_OK;
     int code = pgs_table_meet_entry(table, index, &row);

@@ -237,6 +237,8 @@ int pgs_table_meet(pgs_table *table, const pgs_row *row, pgs_entry **entry)
 {
     uint32_t index = pgs_table_find(table, row);
     *entry = NULL;
+    if (row->state == PGS_CLOSE) /* being taken down while it was read, its addresses perhaps already cleared: absent */
+        return PGS_OK;
     if (index == PGS_NEW)
         return table->ends_are_told && !is_full(row) ? PGS_OK : add_difference(table, PGS_NEW, row);
     if (table->entries[index].scan == table->scan) {

@@ -109,14 +109,28 @@ static void check_replaced(pgs_row before, pgs_row after)
 
 static void a_4_tuple_taken_by_another_socket_closes_and_opens(void)
 {
-    static const uint8_t ended[] = {PGS_TIME_WAIT, PGS_FIN_WAIT1, PGS_FIN_WAIT2, PGS_CLOSING,
-                                    PGS_LAST_ACK,  PGS_CLOSE,     PGS_CLOSE_WAIT};
+    static const uint8_t ended[] = {PGS_TIME_WAIT, PGS_FIN_WAIT1, PGS_FIN_WAIT2,
+                                    PGS_CLOSING,   PGS_LAST_ACK,  PGS_CLOSE_WAIT};
     check_replaced(client(40000, PGS_ESTABLISHED, 99), client(40000, PGS_ESTABLISHED, 100));
     check_replaced(client(40000, PGS_ESTABLISHED, 99), client(40000, PGS_SYN_RECV, 0));
     for (size_t i = 0; i < sizeof ended; i++) {
         check_replaced(client(40000, ended[i], 0), client(40000, PGS_SYN_RECV, 0));
         check_replaced(client(40000, ended[i], 0), client(40000, PGS_ESTABLISHED, 0));
     }
+}
+
+/* A walk may find a socket that is being taken down, in CLOSE and with its remote port already cleared. */
+static void a_socket_that_is_taken_down_is_gone_and_no_other_one(void)
+{
+    pgs_change *changes;
+    pgs_row row = client(40000, PGS_ESTABLISHED, 99);
+    begin(RING);
+    CHECK(scan(&row, 1, &changes) == 1);
+    row.state = PGS_CLOSE;
+    CHECK(scan(&row, 1, &changes) == 0 && scan(&row, 1, &changes) == 1 && changes[0].kind == PGS_CLOSED);
+    row.remote_port = 0;
+    CHECK(scan(&row, 1, &changes) == 0 && table.count == 0);
+    end();
 }
 
 /* Between two scans a client may return on the same port, and be seen before it is accepted. */
@@ -316,6 +330,7 @@ int main(void)
     absence_from_one_scan_closes_nothing();
     a_second_sighting_in_one_scan_is_ignored();
     a_4_tuple_taken_by_another_socket_closes_and_opens();
+    a_socket_that_is_taken_down_is_gone_and_no_other_one();
     another_inode_is_another_socket_also_with_none_in_between();
     only_what_is_worth_telling_is_told();
     a_backlog_is_told_at_every_length();
