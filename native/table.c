@@ -353,11 +353,20 @@ static void tell_short_life(pgs_table *table, const pgs_row *row, const pgs_deta
     table->short_lived++;
 }
 
+/* A socket that was reset with data unread has forgotten its peer by the time its end is told (tcp_disconnect). */
+static uint32_t find_cookie(const pgs_table *table, uint64_t cookie)
+{
+    for (uint32_t i = 0; i < table->count; i++)
+        if (table->entries[i].owned_cookie == cookie)
+            return i;
+    return PGS_NEW;
+}
+
 void pgs_table_ended(pgs_table *table, const pgs_row *row, const pgs_details *details, uint64_t at)
 {
     if (row->state == PGS_LISTEN || pgs_told_was(&table->told, row->cookie))
         return;
-    uint32_t index = pgs_table_find(table, row);
+    uint32_t index = row->remote_port ? pgs_table_find(table, row) : find_cookie(table, row->cookie);
     const pgs_entry *entry = index == PGS_NEW ? NULL : &table->entries[index];
     if (!entry || (entry->owned_cookie && entry->owned_cookie != row->cookie)) {
         tell_short_life(table, row, details, at);

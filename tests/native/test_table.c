@@ -270,6 +270,12 @@ static void an_end_and_a_walk_tell_of_a_connection_once(void)
     pgs_table_ended(&table, &second, &last, ++at);
     CHECK(pgs_ring_drain(&ring, &changes) == 0 && table.short_lived == 0);
 
+    CHECK(scan(&second, 1, &changes) == 1);
+    second.remote_port = 0; /* as the kernel tells the end of one that was reset */
+    pgs_table_ended(&table, &second, &last, ++at);
+    CHECK(pgs_ring_drain(&ring, &changes) == 1 && changes[0].kind == PGS_CLOSED && changes[0].row.remote_port == 40000);
+    second.remote_port = 40000;
+
     pgs_table_ended(&table, &second, &last, ++at); /* nobody else has this cookie: it was never seen */
     CHECK(pgs_ring_drain(&ring, &changes) == 2 && table.short_lived == 1);
     CHECK(changes[0].kind == PGS_OPENED && changes[1].kind == PGS_CLOSED && changes[1].is_final);
