@@ -96,6 +96,7 @@ def backend(
         switches=switches,
         connection=bound,
         socket_lost_at=lost,
+        inner_pid=pid,
     )
 
 

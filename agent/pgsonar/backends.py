@@ -50,6 +50,7 @@ def _first_sight(server: str, sighting: BackendSighting) -> Backend:
         still_since=since,
         seen_at=sighting.at,
         switches=sighting.switches,
+        inner_pid=sighting.inner_pid or sighting.pid,
     )
 
 

@@ -28,3 +28,9 @@ class ScanError(PgsonarError):
 
 class MissingPartError(PgsonarError):
     """An optional part (an extra, a program) is needed and is not there."""
+
+
+class LoginError(PgsonarError):
+    """A server or a console did not let us in, or did not answer. `state` is the SQLSTATE, if there was one."""
+
+    state: str | None = None

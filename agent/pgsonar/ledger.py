@@ -1,4 +1,4 @@
-"""Who holds the slots of a server, told from its processes alone.
+"""Who holds the slots of a server, told from its processes; beside it what the database itself lists.
 
 The rule: a slot of max_connections is held from the moment the startup packet is read until the process ends. So
 logins under way hold one, and so do backends whose client is gone; walsenders, workers and children that have not read
@@ -9,15 +9,58 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pgsonar.backends import LOGIN_ACTIVITIES
-from pgsonar.model import LOCAL_HOST, Activity, Backend, BackendKind, Ledger, Server, TcpState
+from pgsonar.model import (
+    LOCAL_HOST,
+    SECOND,
+    Activity,
+    Backend,
+    BackendKind,
+    DatabaseReading,
+    Ledger,
+    Server,
+    TcpState,
+)
 
 HOLDERS = ("session", "authenticating", "starting", "orphan", "unaccounted")
+FORK_SLACK = SECOND // 20  # a start time is known to a clock tick (10 ms), and what has just forked is not listed yet
+
+# Why the database does not list a slot's holder, one or many of them.
+_CAUSES = {
+    "password": ("1 client never sent its password", "{} clients never sent their password"),
+    "lock": ("1 login waits for a lock on a catalog", "{} logins wait for a lock on a catalog"),
+    "starting": ("1 login has not finished starting", "{} logins have not finished starting"),
+    "unaccounted": ("1 process tells nothing by its title", "{} processes tell nothing by their titles"),
+    "session": ("1 session is not listed", "{} sessions are not listed"),
+}
 
 
-def slot_ledger(server: Server, backends: Iterable[Backend]) -> Ledger:
-    """The ledger of one server at this instant."""
+class Reconciliation:
+    """The slots of one server beside the sessions its database lists, over the last two readings."""
+
+    def __init__(self) -> None:
+        self.database_sees = 0
+        self._unlisted: set[tuple[int, int]] = set()  # of the last reading, (pid, start)
+        self.standing: set[tuple[int, int]] = set()  # of the last two
+
+    def take(self, backends: Iterable[Backend], reading: DatabaseReading) -> None:
+        """Compares what holds a slot now, and did so when the reading began, with what the reading lists."""
+        listed = reading.seen
+        unlisted = {
+            (b.pid, b.started)
+            for b in backends
+            if holder_of(b) is not None and b.started + FORK_SLACK < reading.begun and b.inner_pid not in listed
+        }
+        self.standing = unlisted & self._unlisted
+        self._unlisted = unlisted
+        self.database_sees = len(listed)
+
+
+def slot_ledger(server: Server, backends: Iterable[Backend], reconciliation: Reconciliation | None = None) -> Ledger:
+    """The ledger of one server at this instant; with a gap where a login tells what the database lists."""
+    backends = list(backends)
     holders = dict.fromkeys(HOLDERS, 0)
     by_transport: Counter[tuple[str, str]] = Counter()
     no_slot: Counter[str] = Counter()
@@ -28,7 +71,25 @@ def slot_ledger(server: Server, backends: Iterable[Backend]) -> Ledger:
             continue
         holders[holder] += 1
         by_transport[holder, "unix" if backend.title.host == LOCAL_HOST else "tcp"] += 1
-    return Ledger(server.id, server.limits, holders, dict(by_transport), dict(no_slot))
+    ledger = Ledger(server.id, server.limits, holders, dict(by_transport), dict(no_slot))
+    if reconciliation is None:
+        return ledger
+    unlisted = [b for b in backends if (b.pid, b.started) in reconciliation.standing]
+    causes = Counter(_cause(b) for b in unlisted)
+    words = [_CAUSES[cause][n > 1].format(n) for cause in _CAUSES if (n := causes[cause])]
+    return replace(
+        ledger,
+        database_sees=reconciliation.database_sees,
+        gap=len(unlisted),
+        cause=", ".join(words) or None,
+    )
+
+
+def _cause(backend: Backend) -> str:
+    holder = holder_of(backend)
+    if holder in ("authenticating", "starting"):
+        return "lock" if backend.title.waiting else "password" if holder == "authenticating" else "starting"
+    return "unaccounted" if holder == "unaccounted" else "session"
 
 
 def holder_of(backend: Backend) -> str | None:

@@ -192,7 +192,7 @@ class Server:
     """One running postmaster. `id` is its key: it outlives a restart, a change of role and of address."""
 
     id: str
-    pid: int
+    pid: int  # 0: it does not run here, and only its login tells of it
     started: int
     netns: int  # inode of the network namespace or, where that is not readable, a number of our own
     port: int | None
@@ -248,6 +248,7 @@ class BackendSighting(NamedTuple):
     title: Title
     switches: int | None = None  # voluntary_ctxt_switches; None when it was not read
     at: int = 0
+    inner_pid: int = 0  # in its own pid namespace
 
 
 class Activity:
@@ -276,11 +277,78 @@ class Backend:
     switches: int | None = None
     connection: Connection | None = None
     socket_lost_at: int | None = None  # its connection left the kernel's tables while it runs on
+    session: Session | None = None  # what a login last told of it
+    inner_pid: int = 0  # its number in its own pid namespace, which is what the server calls it
     inodes: tuple[int, ...] | None = None  # None: not read, or not readable
 
     @property
     def kind_may_have_socket(self) -> bool:
         return self.title.kind is not BackendKind.WORKER
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A row of pg_stat_activity. None is unknown, or not for our role to see."""
+
+    pid: int  # as the server counts: in its own pid namespace
+    kind: str  # backend_type
+    started: int
+    user: str | None = None
+    database: str | None = None
+    application: str | None = None
+    client_address: str | None = None
+    client_port: int | None = None  # None: over a unix socket, or unknown
+    state: str | None = None
+    state_since: int | None = None  # state_change: the clock of idleness
+    transaction_since: int | None = None  # xact_start: the clock of locks and of the vacuum horizon
+    query_since: int | None = None
+    wait_event_type: str | None = None
+    wait_event: str | None = None
+    blocked_by: tuple[int, ...] = ()  # pids, as the server counts
+    locks: int | None = None  # held by a transaction that idles; None: not asked
+    query_text: str | None = None  # a traceparent, or text without literals, when asked for
+
+    @property
+    def holds_a_slot(self) -> bool:
+        return self.kind == "client backend"
+
+
+class SessionCounts(NamedTuple):
+    """How sessions of a database ended since its statistics began (PostgreSQL 14 and later)."""
+
+    sessions: int
+    abandoned: int
+    fatal: int
+    killed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseReading:
+    """What one look through a login told of a server."""
+
+    begun: int
+    at: int  # the answer was complete
+    endpoint: Endpoint
+    own_pid: int
+    started: int  # of the postmaster
+    port: int | None
+    system_identifier: str | None
+    version: str
+    major: int
+    role: str
+    limits: Limits
+    sessions: tuple[Session, ...]
+    sees_all: bool = True  # False: rows of other roles are hidden from ours
+    settings: dict[str, str] = field(default_factory=dict)  # with their units
+    role_limits: dict[str, int] = field(default_factory=dict)
+    database_limits: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, SessionCounts] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def seen(self) -> dict[int, Session]:
+        """The client sessions the database would count, by pid. Logins under way are listed since PostgreSQL 18."""
+        return {s.pid: s for s in self.sessions if s.holds_a_slot and s.state != "starting"}
 
 
 class Severity(IntEnum):
@@ -305,6 +373,9 @@ class Ledger:
     holders: dict[str, int]  # session, authenticating, starting, orphan, unaccounted
     by_transport: dict[tuple[str, str], int]  # (holder, tcp or unix)
     no_slot: dict[str, int]  # walsender, worker, prestartup: children that hold none
+    database_sees: int | None = None  # client sessions in pg_stat_activity; None without a login
+    gap: int | None = None  # slots it does not list, in two readings in a row
+    cause: str | None = None  # of the gap
 
     @property
     def used(self) -> int:
@@ -332,6 +403,7 @@ class Sight:
     at: int
     backend_of: dict[int, Backend]  # by connection id
     overflowing: bool = False  # the kernel dropped clients of a full accept queue within the last ten seconds
+    reading: DatabaseReading | None = None  # what its login told last
 
 
 class Member(NamedTuple):

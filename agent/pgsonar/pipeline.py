@@ -21,14 +21,28 @@ from pgsonar.correlation import Correlation, owners
 from pgsonar.detectors import rules
 from pgsonar.episodes import EpisodeTracker
 from pgsonar.ledger import slot_ledger
-from pgsonar.model import SECOND, Backend, EpisodeEvent, Moment, Resource, Server, Severity, Sight, TcpState
+from pgsonar.model import (
+    SECOND,
+    Backend,
+    BackendSighting,
+    DatabaseReading,
+    EpisodeEvent,
+    Moment,
+    Resource,
+    Server,
+    Severity,
+    Sight,
+    TcpState,
+)
 from pgsonar.namespaces import Namespaces
+from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
 from pgsonar.signals.leaks import event_row, span_row
 from pgsonar.signals.metrics import Identity, agent_rows, server_rows
 from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.owners import OwnerReader
+from pgsonar.sources.poller import Poller
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, source_name
 
@@ -55,6 +69,7 @@ class Sources:
     owners: OwnerReader
     listen_overflows: Callable[[str], int | None]
     budget: Budget
+    databases: tuple[Poller[DatabaseReading], ...] = ()
     source: str = "auto"
     destroy_events: str = "auto"
     proc: str = "/proc"
@@ -76,6 +91,7 @@ class Pipeline:
         self.connections = ConnectionTable()
         self.backends = BackendTable()
         self.correlation = Correlation()
+        self.readings = Readings()
         self.rules = rules(leaks) if leaks is not None else []
         self.episodes = EpisodeTracker(self.rules, _random_id)
         self.failures: Counter[str] = Counter()  # by stage, for health
@@ -99,7 +115,8 @@ class Pipeline:
 
     def discover(self, now: Moment) -> None:
         """Finds the servers that run now, and watches their namespaces and ports."""
-        found = {server.id: server for server in self.sources.finder.find()}
+        found = {server.id: self._with_login(server, now.at) for server in self.sources.finder.find()}
+        found |= {server.id: server for server in self.readings.remote(now.at)}
         for known in self.servers.values():
             now_there = found.get(known.id)
             if now_there is None or now_there.pid != known.pid:
@@ -108,6 +125,7 @@ class Pipeline:
             if now_there is None:
                 log.info("server %s is gone", known.label)
                 self.backends.forget(known.id)
+                self.readings.forget(known.id)
                 self._clients.pop(known.id, None)
                 self._verified.pop(known.id, None)
         for server in found.values():
@@ -119,8 +137,12 @@ class Pipeline:
                 )
         self.servers = found
         self._refused &= {server.pid for server in found.values()}
-        for netns in self.namespaces.watch(self.servers.values(), now.at):
+        for netns in self.namespaces.watch((s for s in found.values() if s.pid), now.at):
             self.connections.forget(netns)
+
+    def _with_login(self, server: Server, at: int) -> Server:
+        reading = self.readings.of(server.id, at)
+        return server if reading is None else improved(server, reading)
 
     def _warn_once(self, server: Server, what: str, message: str, hint: str) -> None:
         if (server.id, what) not in self._warned:
@@ -136,13 +158,21 @@ class Pipeline:
     def title_tick(self, at: int) -> None:
         """Reads who the backends are and what they do, and binds them to their sockets."""
         for server in self.servers.values():
-            self.backends.observe(server.id, self.sources.backends.read(server, at=at))
+            self.backends.observe(server.id, self._look_at(server, at))
+            if not server.pid:
+                continue
             backends = self.backends.of_server(server.id)
             for backend in backends:
                 if backend.inodes is None and backend.kind_may_have_socket:
                     self._read_inodes(server, backend)
             self._verify_one(server, backends, at)
             self.correlation.bind(server, backends, self.connections)
+
+    def _look_at(self, server: Server, at: int) -> list[BackendSighting]:
+        if server.pid:
+            return self.sources.backends.read(server, at=at)
+        reading = self.readings.of(server.id, at)
+        return sightings(reading) if reading is not None else []
 
     def _read_inodes(self, server: Server, backend: Backend) -> None:
         if server.pid in self._refused:
@@ -167,6 +197,7 @@ class Pipeline:
 
     def slow_tick(self, now: Moment) -> list[Sight]:
         """Looks at every server, and tells what has opened, grown worse or ended."""
+        self.take_readings()
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
@@ -175,25 +206,44 @@ class Pipeline:
         self._tell(self.episodes.update(findings, looked_at, now))
         return sights
 
+    def take_readings(self) -> None:
+        """Takes in what the logins have told since the last time."""
+        for poller in self.sources.databases:
+            reading = poller.take()
+            if reading is None:
+                continue
+            server = self.readings.take(reading, round((3 * poller.interval + 5) * SECOND), self.servers.values())
+            backends = self.backends.of_server(server.id)
+            attach(backends, reading)
+            self.readings.reconcile(server, backends, reading)
+            if server.id in self.servers and server.pid:
+                self.servers[server.id] = improved(self.servers[server.id], reading)
+
     def sight(self, server: Server, at: int) -> Sight:
         """All that is known of one server now."""
         backends = self.backends.of_server(server.id)
+        reading = self.readings.of(server.id, at)
         on_port = [c for c in self.connections.of_namespace(server.netns) if c.socket.local.port == server.port]
         return Sight(
             server=server,
             backends=backends,
             connections=[c for c in on_port if c.socket.state != TcpState.LISTEN],
             listeners=[c for c in on_port if c.socket.state == TcpState.LISTEN],
-            ledger=slot_ledger(server, backends),
+            ledger=slot_ledger(server, backends, self.readings.reconciliations.get(server.id) if reading else None),
             at=at,
             backend_of=owners(backends),
             overflowing=self.namespaces.is_overflowing(server.netns, at),
+            reading=reading,
         )
 
     def _in_sight(self, at: int) -> list[Server]:
         """Servers of which nothing is older than a few scans."""
         patience = self.sources.budget.patience
-        return [s for s in self.servers.values() if s.port is None or self.namespaces.is_fresh(s.netns, at, patience)]
+        return [
+            s
+            for s in self.servers.values()
+            if s.port is None or not s.pid or self.namespaces.is_fresh(s.netns, at, patience)
+        ]
 
     def _tell(self, events: list[EpisodeEvent]) -> None:
         for event in events:
@@ -268,12 +318,13 @@ class Pipeline:
         return [
             f"{server.label}: its network namespace cannot be read, so its sockets are not seen"
             for server in self.servers.values()
-            if server.port is not None and server.netns not in watched
+            if server.port is not None and server.pid and server.netns not in watched
         ]
 
     def degraded(self) -> list[str]:
         """What cannot be told, and what would change that."""
         reasons = self.unwatched()
+        reasons += [problem for poller in self.sources.databases if (problem := poller.problem)]
         for server in self.servers.values():
             if server.limits.ceiling is None:
                 reasons.append(f"{server.label}: limit unknown, pool_exhausted and utilization are off ({LIMIT_HINT})")
@@ -300,9 +351,10 @@ def _random_id(bits: int) -> int:
 
 def _announce(server: Server) -> None:
     limits = server.limits
+    where = f"pid {server.pid}" if server.pid else "by its login alone"
     ceiling = (
         f"{limits.ceiling} slots for applications ({limits.source}{', a guess' if limits.guessed else ''})"
         if limits.ceiling is not None
         else "limit unknown"
     )
-    log.info("found PostgreSQL %s at %s, pid %d, %s", server.version or "?", server.label, server.pid, ceiling)
+    log.info("found PostgreSQL %s at %s, %s, %s", server.version or "?", server.label, where, ceiling)

@@ -19,17 +19,20 @@ from pgsonar.config.schema import Config
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import Exporter, build
 from pgsonar.health import Health, HealthEndpoint
+from pgsonar.model import DatabaseReading
 from pgsonar.pipeline import Outlet, Pipeline, Sources
 from pgsonar.signals.metrics import Identity
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
+from pgsonar.sources.poller import Poller
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_listeners, read_table
 
 log = logging.getLogger("pgsonar")
 
+LOGIN_STOPS_WITHIN = 0.5  # seconds; a question under way ends with the process
 DISCOVER = 2.0  # seconds between looks for servers; every second while there is none
 TITLES = 0.25
 SLOWEST_TITLES = 1.0  # when max_cpu stretches them
@@ -66,9 +69,25 @@ def open_sources(config: Config) -> Sources:
         owners=OwnerReader(),
         listen_overflows=listen_overflows,
         budget=Budget(config.sockets.max_cpu, config.sockets.interval),
+        databases=open_databases(config),
         source=config.sockets.source,
         destroy_events=config.sockets.destroy_events,
     )
+
+
+def open_databases(config: Config) -> tuple[Poller[DatabaseReading], ...]:
+    """A poller for each login, not started."""
+    if not config.postgresql:
+        return ()
+    from pgsonar.sources.activity import ActivityReader  # noqa: PLC0415 - 11 MB, for those who configure a login
+    from pgsonar.sources.login import Login  # noqa: PLC0415
+
+    pollers = []
+    for key, receiver in config.postgresql.items():
+        login = Login(key, receiver, database="postgres")
+        reader = ActivityReader(login, receiver.query_text)
+        pollers.append(Poller(f"receivers.{key}", reader.read, login.close, receiver.collection_interval))
+    return tuple(pollers)
 
 
 def _say_budget(budget: Budget) -> None:
@@ -128,6 +147,8 @@ class Service:
             log.warning("%s", warning)
         self._open_health()
         self._sources.sampler.start()
+        for poller in self._sources.databases:
+            poller.start()
         try:
             self._work()
         finally:
@@ -228,6 +249,10 @@ class Service:
         ]
         exporters = {name: _figures(exporter) for name, exporter in self._exporters.items()}
         facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
+        facts["logins"] = {
+            poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
+            for poller in self._sources.databases
+        }
         return Health(not failing, reasons, facts | {"scanning": self._scanning()})
 
     def _scanning(self) -> dict[str, object]:
@@ -245,6 +270,8 @@ class Service:
         """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""
         log.info("stopping")
         self._sources.sampler.stop()
+        for poller in self._sources.databases:
+            poller.stop(LOGIN_STOPS_WITHIN)
         self._guard("stop", lambda: self._pipeline.stop(clock.now()))
         threads = [
             threading.Thread(target=self._close_exporter, args=(name, exporter), daemon=True)

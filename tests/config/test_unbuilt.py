@@ -7,7 +7,6 @@ from pgsonar.config import schema, unbuilt
 from pgsonar.detectors import DETECTORS
 
 REFUSED = {
-    "receivers: {postgresql: }": "receivers.postgresql",
     "receivers: {pgbouncer/a: {username: stats}}": "receivers.pgbouncer/a",
     "receivers: {serverlog: }": "receivers.serverlog",
     "processors: {owners: }": "processors.owners",

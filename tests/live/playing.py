@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pgsonar.demo.postgres import Postgres, embedded_binaries
-from pgsonar.errors import MissingPartError
+from majors import binaries
+from pgsonar.demo.postgres import Postgres
 
 KINDS = (
     "idle_in_transaction",
@@ -26,18 +26,6 @@ KINDS = (
 AFTER = 2.0
 SLOTS = 30
 STUCK_USER = "legacy_etl"
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
-
-
-def binaries(major: int) -> Path:
-    if major == 15:
-        if not DEBIAN_15.exists():
-            pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
-        return DEBIAN_15
-    try:
-        return embedded_binaries(major)
-    except MissingPartError as error:
-        pytest.skip(str(error))
 
 
 def postgres(major: int, **settings) -> Postgres:

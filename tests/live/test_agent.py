@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from majors import binaries
 from pgsonar.demo.clients import WireClient
-from playing import Agent, binaries, environment, flat, postgres
+from playing import Agent, environment, flat, postgres
 
 pytestmark = pytest.mark.live
 

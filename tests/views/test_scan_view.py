@@ -48,9 +48,9 @@ postgres@postgres  unix socket          1       0      0    1     0    0  14m12s
 reports@orders     10.4.8.4             1       0      0    0     0    1  14m12s
 
 NO SLOT      walsender 1, worker 1, prestartup 0, TIME_WAIT 1, accept queue 2
-SEEN WITH    process titles, /proc/net/tcp, pg_control; 1 session joined to a
-             socket
-NOT SEEN     locks held, application names, transaction ages: no login is used
+SEEN WITH    process titles, sockets, pg_control; 1 session joined to a socket
+NOT SEEN     locks held, application names, transaction ages: add
+             receivers.postgresql (pg_monitor, 1 slot)
 NOT SEEN     pg_control: run as the postgres user
 """
 
@@ -69,8 +69,9 @@ postgres@postgres             unix socket                   1       0      0    
 reports@orders                10.4.8.4                      1       0      0    0     0    1  14m12s
 
 NO SLOT      walsender 1, worker 1, prestartup 0, TIME_WAIT 1, accept queue 2
-SEEN WITH    process titles, /proc/net/tcp, pg_control; 1 session joined to a socket
-NOT SEEN     locks held, application names, transaction ages: no login is used
+SEEN WITH    process titles, sockets, pg_control; 1 session joined to a socket
+NOT SEEN     locks held, application names, transaction ages: add receivers.postgresql (pg_monitor,
+             1 slot)
 NOT SEEN     pg_control: run as the postgres user
 
 NOT SEEN     the target other matches no running server"""

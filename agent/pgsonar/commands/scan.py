@@ -23,6 +23,7 @@ from pgsonar.views.scan import scan_lines
 from pgsonar.views.scan_json import scan_object
 
 WIDTHS = (80, 100)
+ANSWER_WITHIN = 8.0  # seconds a login has: to connect (5) and to answer (3)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,12 +66,19 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     pipeline.fast_tick()
     for netns in pipeline.namespaces.watched():
         pipeline.connections.note(sampler.details(netns))
+    pipeline.title_tick(clock.now().at)
+    for _ in range(2):  # a slot that no session stands for is believed when two readings in a row lack it
+        for poller in pipeline.sources.databases:
+            poller.ask_once(ANSWER_WITHIN)
+        pipeline.take_readings()
+        pipeline.discover(clock.now())
+        pipeline.title_tick(clock.now().at)
     at = clock.now().at
-    pipeline.title_tick(at)
     sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
     missing = [
         f"the target {_target_text(target)} matches no running server" for target in pipeline.sources.finder.unmatched()
     ]
+    missing += [problem for poller in pipeline.sources.databases if (problem := poller.problem)]
     return sights, missing + pipeline.unwatched()
 
 

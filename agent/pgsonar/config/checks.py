@@ -27,6 +27,8 @@ def check_components(components: Components, problems: Problems) -> None:
             key = f"{kind}.{component_id}"
             if isinstance(section, schema.SocketsReceiver):
                 _check_sockets(section, key, problems)
+            elif isinstance(section, schema.PostgresqlReceiver | schema.PgbouncerReceiver):
+                _check_login(section, key, problems)
             elif isinstance(section, schema.LeaksProcessor):
                 _check_leaks(section, key, problems)
             elif isinstance(section, schema.OtlpExporter):
@@ -54,6 +56,16 @@ def _check_sockets(sockets: schema.SocketsReceiver, key: str, problems: Problems
                 problems.error(f"{place}.{name}", f"expected a number above 0, got {number}")
         if target == schema.Target() and not problems.errors:  # what it names may be what is wrong
             problems.error(place, "names nothing", "give a port, a pid or a data_directory")
+
+
+def _check_login(login: schema.PostgresqlReceiver | schema.PgbouncerReceiver, key: str, problems: Problems) -> None:
+    socket_directory = re.fullmatch(r"/[^:]*:(\d+)", login.endpoint)
+    problem = port_problem(int(socket_directory[1])) if socket_directory else host_port_problem(login.endpoint)
+    if problem:
+        problems.error(f"{key}.endpoint", problem, "or the directory of a unix socket: /var/run/postgresql:5432")
+    if login.password is not None and login.password_command is not None:
+        problems.error(f"{key}.password_command", "stands beside a password", "write one of the two")
+    _at_least(login.collection_interval, f"{key}.collection_interval", problems, Duration(1))
 
 
 def _check_leaks(leaks: schema.LeaksProcessor, key: str, problems: Problems) -> None:
@@ -141,6 +153,6 @@ def _tell(key: str, problem: str | None, endpoint: str, problems: Problems) -> N
         problems.error(key, f"{problem}; got {display(endpoint)!r}")
 
 
-def _at_least(interval: Duration, key: str, problems: Problems) -> None:
-    if interval < _SHORTEST_INTERVAL:
-        problems.error(key, f"expected at least {_SHORTEST_INTERVAL}, got {interval}")
+def _at_least(interval: Duration, key: str, problems: Problems, least: Duration = _SHORTEST_INTERVAL) -> None:
+    if interval < least:
+        problems.error(key, f"expected at least {least}, got {interval}")

@@ -7,7 +7,7 @@ below what, from the bottom: the defaults of the schema, the OTEL_* variables, t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,10 +17,20 @@ from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import SIGNALS, Environment
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.reading import Document, merge, read_all
-from pgsonar.config.schema import Config, LeaksProcessor, Pipelines, Section, Service, SocketsReceiver
+from pgsonar.config.schema import (
+    Config,
+    LeaksProcessor,
+    Pipelines,
+    PostgresqlReceiver,
+    Section,
+    Service,
+    SocketsReceiver,
+)
 from pgsonar.config.substitution import substitute
 from pgsonar.config.wiring import health_check, wire
 from pgsonar.errors import ConfigError
+
+Used = TypeVar("Used", bound=Section)
 
 
 def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, str]) -> Config:
@@ -41,8 +51,9 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
     problems.stop_if_any()
     return Config(
         sockets=_sockets(components),
+        postgresql=_used("receivers", PostgresqlReceiver, components, pipelines),
         leaks=_leaks(components, pipelines),
-        exporters=_used_exporters(components, pipelines),
+        exporters=_used("exporters", Section, components, pipelines),
         pipelines=pipelines,
         health_check=health,
         telemetry=service.telemetry,
@@ -89,10 +100,11 @@ def _leaks(components: Components, pipelines: Pipelines) -> LeaksProcessor | Non
     return None
 
 
-def _used_exporters(components: Components, pipelines: Pipelines) -> dict[str, Section]:
-    used = {one for signal in SIGNALS for one in getattr(getattr(pipelines, signal), "exporters", [])}
+def _used(kind: str, of: type[Used], components: Components, pipelines: Pipelines) -> dict[str, Used]:
+    """The components of a kind and of one type that a pipeline uses."""
+    used = {one for signal in SIGNALS for one in getattr(getattr(pipelines, signal), kind, [])}
     return {
-        exporter: section
-        for exporter, section in components.sections["exporters"].items()
-        if exporter in used and section is not None
+        component: section
+        for component, section in components.sections[kind].items()
+        if component in used and isinstance(section, of)
     }

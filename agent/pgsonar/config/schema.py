@@ -326,6 +326,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole, checked configuration. The mappings are keyed by component id (`type` or `type/name`)."""
 
     sockets: SocketsReceiver
+    postgresql: dict[str, PostgresqlReceiver]  # only those a pipeline uses
     leaks: LeaksProcessor | None  # None: no pipeline uses it
     exporters: dict[str, Section]  # only those a pipeline uses
     pipelines: Pipelines

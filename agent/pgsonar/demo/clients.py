@@ -25,7 +25,11 @@ class WireClient:
         parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", "postgres")) + b"\0"
         self.socket.sendall(struct.pack("!II", 8 + len(parameters), PROTOCOL_3) + parameters)
         if login:
-            self._finish_login()
+            try:
+                self._finish_login()
+            except OSError:
+                self.socket.close()
+                raise
 
     @property
     def port(self) -> int:

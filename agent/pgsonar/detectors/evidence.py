@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from pgsonar.model import LOCAL_HOST, Backend, Connection, Sight, TcpState, TcpTimer
+from pgsonar.model import LOCAL_HOST, Backend, Connection, Session, Sight, TcpState, TcpTimer
 
 Evidence = dict[str, str | int | float | bool]
 
@@ -57,7 +57,24 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
         evidence["pgsonar.evidence.context_switches"] = backend.switches
     if backend.connection is not None:
         evidence["pgsonar.evidence.tcp"] = tcp_text(backend.connection)
+    if backend.session is not None:
+        evidence |= _session_evidence(backend.session, sight)
     return evidence
+
+
+def _session_evidence(session: Session, sight: Sight) -> Evidence:
+    """What the database itself says of a session."""
+    blocked = sum(session.pid in other.blocked_by for other in sight.reading.sessions) if sight.reading else 0
+    since = session.transaction_since
+    told: dict[str, str | int | float | None] = {
+        "postgresql.application_name": session.application,
+        "postgresql.wait_event_type": session.wait_event_type,
+        "postgresql.wait_event": session.wait_event,
+        "pgsonar.evidence.transaction_seconds": None if since is None else round((sight.at - since) / 1e9, 3),
+        "pgsonar.evidence.locks": session.locks,
+        "pgsonar.evidence.blocks": blocked or None,
+    }
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def tcp_text(connection: Connection) -> str:

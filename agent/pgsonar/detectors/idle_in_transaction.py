@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import TypedDict
 
 from pgsonar.detectors.evidence import client_of, slot_evidence, who
 from pgsonar.model import SECOND, Activity, Backend, Finding, Severity, Sight
@@ -19,6 +20,13 @@ SHARE_OF_POOL = 0.50
 POOL = 4  # sessions of one identity that make a pool
 TOGETHER = 5 * SECOND  # sessions that start within this are one job (pg_dump -j, a parallel index build)
 _JOB = re.compile(r"COPY|CREATE|ALTER|REINDEX|REFRESH|CLUSTER|VACUUM")
+
+
+class Onset(TypedDict):
+    """The fields of a Finding that say since when."""
+
+    onset: int
+    onset_source: str
 
 
 class IdleInTransaction:
@@ -45,8 +53,7 @@ class IdleInTransaction:
                 server=sight.server.id,
                 identity=who(backend),
                 **client_of(backend),
-                onset=backend.still_since,
-                onset_source="observed" if backend.still_since > backend.first_seen else "estimated",
+                **_onset(backend),
                 severity=Severity.INFO if job else Severity.HIGH if high else Severity.WARNING,
                 evidence=slot_evidence(backend, sight) | ({"pgsonar.leak.aborted": True} if aborted else {}),
                 alternative="one of several sessions that run a dump or DDL together" if job else None,
@@ -57,6 +64,17 @@ def _stands(backend: Backend) -> bool:
     in_transaction = backend.title.activity in (Activity.IN_TRANSACTION, Activity.ABORTED)
     # Without the context switches nothing tells a leak from a busy transaction.
     return in_transaction and backend.switches is not None
+
+
+def _onset(backend: Backend) -> Onset:
+    """Since when it idles: as observed, else as the database tells, else at the latest since it was first seen."""
+    if backend.still_since > backend.first_seen:
+        return Onset(onset=backend.still_since, onset_source="observed")
+    session = backend.session
+    told = session.state_since if session is not None and session.state == backend.title.activity else None
+    if told is not None:
+        return Onset(onset=min(told, backend.still_since), onset_source="observed")
+    return Onset(onset=backend.still_since, onset_source="estimated")
 
 
 def _severe(sight: Sight, members: list[Backend], pools: dict[str, list[Backend]]) -> bool:

@@ -135,6 +135,13 @@ def _utilization(reading: ServerReading) -> Reading:
         yield {}, share
 
 
+def _unaccounted(reading: ServerReading) -> Reading:
+    yield {"pgsonar.views": "title_and_inode"}, reading.disagreements
+    yield {"pgsonar.views": "process_and_title"}, reading.sight.ledger.holders["unaccounted"]
+    if reading.sight.ledger.gap is not None:
+        yield {"pgsonar.views": "slot_and_session"}, reading.sight.ledger.gap
+
+
 def _by_client(counts: dict[str, int]) -> Reading:
     return (({"client.address": client}, number) for client, number in counts.items())
 
@@ -199,10 +206,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         "{connection}",
         ("pgsonar.views",),
         "What two views of the same server do not agree on.",
-        lambda reading: [
-            ({"pgsonar.views": "title_and_inode"}, reading.disagreements),
-            ({"pgsonar.views": "process_and_title"}, reading.sight.ledger.holders["unaccounted"]),
-        ],
+        _unaccounted,
     ),
     Metric(
         "pgsonar.listener.backlog",
@@ -251,6 +255,14 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         (),
         "Bytes the backends have not read, as last reported.",
         lambda reading: [({}, sum(c.socket.rx_queue for c in reading.sight.connections))],
+    ),
+    Metric(
+        "pgsonar.own.connections",
+        "gauge",
+        "{connection}",
+        (),
+        "Slots that pgsonar itself holds: one where a login is configured and works, else none.",
+        lambda reading: [({}, int(reading.sight.reading is not None))],
     ),
     Metric(
         "pgsonar.leak.open",

@@ -26,6 +26,7 @@ _DOUBTED = frozenset(
 @dataclass(slots=True)
 class _Child:
     started: int
+    inner_pid: int
     cmdline: int | None = None  # descriptors
     status: int | None = None
     raw: bytes = b""
@@ -39,6 +40,7 @@ class BackendReader:
         self._processes = processes
         self._children: dict[tuple[str, int], dict[int, _Child]] = {}  # by server id and postmaster, then by pid
         self._cmdlines: dict[tuple[str, int], bytes] = {}
+        self._contained: dict[int, bool] = {}  # by postmaster: whether it lives in a pid namespace of its own
         self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # descriptors that may yet be kept
 
     def read(self, server: Server, *, at: int) -> list[BackendSighting]:
@@ -50,7 +52,7 @@ class BackendReader:
         present: dict[int, _Child] = {}
         sightings = []
         for pid in self._processes.children(server.pid):
-            child = known.pop(pid, None) or self._meet(pid)
+            child = known.pop(pid, None) or self._meet(pid, server.pid)
             sighting = self._look(pid, child, server, at) if child is not None else None
             if child is not None and sighting is not None:
                 present[pid] = child
@@ -67,12 +69,16 @@ class BackendReader:
         for child in self._children.pop((server.id, server.pid), {}).values():
             self._close(child)
         self._cmdlines.pop((server.id, server.pid), None)
+        self._contained.pop(server.pid, None)
 
-    def _meet(self, pid: int) -> _Child | None:
+    def _meet(self, pid: int, postmaster: int) -> _Child | None:
         stat = self._processes.stat(pid)
         if stat is None or stat.state in "ZX":
             return None
-        child = _Child(stat.started)
+        if postmaster not in self._contained:
+            self._contained[postmaster] = len(self._processes.pids_in_namespaces(postmaster)) > 1
+        inner_pid = self._processes.pids_in_namespaces(pid)[-1] if self._contained[postmaster] else pid
+        child = _Child(stat.started, inner_pid)
         child.cmdline = self._keep_open(pid, "cmdline")
         return child
 
@@ -105,7 +111,7 @@ class BackendReader:
             if child.status is None and child.cmdline is not None:
                 child.status = self._keep_open(pid, "status")
             switches = voluntary_switches(self._text(pid, child.status, "status", _STATUS_BYTES))
-        return BackendSighting(pid, child.started, child.title, switches, at)
+        return BackendSighting(pid, child.started, child.title, switches, at, child.inner_pid)
 
     def _text(self, pid: int, descriptor: int | None, name: str, size: int) -> bytes:
         if descriptor is None:

@@ -23,6 +23,7 @@ _LETTERS = (
     ("?", "unaccounted"),
 )
 
+_BY_LOGIN = "locks held, application names, transaction ages"
 _COLUMNS = "SLOTS IN-XACT ACTIVE IDLE LOGIN GONE  OLDEST"
 
 
@@ -132,7 +133,11 @@ def _no_slot(sight: Sight, width: int) -> list[str]:
     parts.append(f"accept queue {waiting}")
     lines = _wrap("NO SLOT      ", ", ".join(parts), width)
     lines += _wrap("SEEN WITH    ", _seen_with(sight), width)
-    lines += _wrap("NOT SEEN     ", "locks held, application names, transaction ages: no login is used", width)
+    if sight.ledger.gap:
+        said = f"pg_stat_activity would say {sight.ledger.database_sees}: {sight.ledger.cause}"
+        lines = [*_wrap("TOTAL        ", f"{sight.ledger.used}; {said}", width), *lines]
+    if sight.reading is None:
+        lines += _wrap("NOT SEEN     ", f"{_BY_LOGIN}: add receivers.postgresql (pg_monitor, 1 slot)", width)
     for sentence in sight.server.missing:
         lines += _wrap("NOT SEEN     ", sentence, width)
     if sight.server.limits.max_connections is None:
@@ -143,7 +148,8 @@ def _no_slot(sight: Sight, width: int) -> list[str]:
 def _seen_with(sight: Sight) -> str:
     with_inodes = any(b.inodes for b in sight.backends)
     joined = sum(1 for b in sight.backends if b.connection is not None)
-    sources = ["process titles", "/proc/net/tcp"] + (["descriptors"] if with_inodes else [])
+    sources = ["process titles", "sockets"] if sight.server.pid else []
+    sources += (["descriptors"] if with_inodes else []) + (["login"] if sight.reading is not None else [])
     limit = [sight.server.limits.source] if sight.server.limits.max_connections is not None else []
     return ", ".join(sources + limit) + f"; {count(joined, 'session')} joined to a socket"
 

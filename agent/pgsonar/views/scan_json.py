@@ -92,7 +92,7 @@ def _ledger(sight: Sight) -> Json:
         "used": ledger.used,
         "holders": ledger.holders,
         "unix": ledger.unix,
-        "database_sees": None,  # only a login tells
-        "gap": None,
-        "cause": None,
+        "database_sees": ledger.database_sees,
+        "gap": ledger.gap,
+        "cause": ledger.cause,
     }

@@ -1,0 +1,9 @@
+-- Settings that say how many may come in, and what would end a session by itself. Absent names are older than the server
+-- or not for us to see.
+select name, setting, unit
+  from pg_settings
+ where name in ('port', 'data_directory', 'max_connections', 'superuser_reserved_connections', 'reserved_connections',
+                'authentication_timeout', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout',
+                'idle_session_timeout', 'transaction_timeout', 'client_connection_check_interval',
+                'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout',
+                'track_activity_query_size')
