@@ -63,6 +63,17 @@ def test_files_are_read_as_postgresql_reads_them(tmp_path):
     }
 
 
+@pytest.mark.parametrize("end", ["'", "!", "= '"])
+def test_a_line_of_blanks_is_passed_over_at_once(tmp_path, end):
+    assert files(tmp_path, main=f"a{' ' * 100_000}{end}\nport = 3").settings["port"] == "3"
+
+
+def test_a_file_that_includes_itself_again_and_again_is_read_a_bounded_number_of_times(tmp_path):
+    read = files(tmp_path, main="port = 3\n" + "include 'main.conf'\n" * 5)
+    assert read.settings["port"] == "3"
+    assert len(read.read) <= 256
+
+
 def test_includes_are_followed_and_what_comes_later_wins(tmp_path):
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "b.conf").write_text("port = 2\n")

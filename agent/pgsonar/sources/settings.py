@@ -12,9 +12,11 @@ from pathlib import Path
 
 from pgsonar.sources.regular import SETTINGS_MOST, read_regular
 
-_LINE = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:=\s*|\s+)('(?:[^'\\]|''|\\.)*'|[^\s#']+)?\s*(?:#.*)?$")
+# Nothing is given back once it is matched (the `+` behind `*`), or a line of blanks takes the cube of its length.
+_LINE = re.compile(r"\s*+([A-Za-z_][\w.]*+)(?:\s*+=\s*+|\s++)('(?:[^'\\]|''|\\.)*+'|[^\s#']++)?\s*+(?:#.*)?$")
 _INCLUDES = ("include", "include_if_exists", "include_dir")
 _DEPTH = 10  # as PostgreSQL's CONF_FILE_MAX_DEPTH
+_VISITS = 256  # files and directories: one that includes itself twice would be read a thousand times
 _SHORT = {
     "-N": "max_connections",
     "-p": "port",
@@ -63,9 +65,13 @@ class Files:
         self.settings: dict[str, str] = {}
         self.read: list[Path] = []
         self.refused: list[str] = []
+        self._visits = 0
 
     def add(self, path: str, depth: int = 0) -> None:
         """Reads a file and what it includes; later settings win."""
+        self._visits += 1
+        if self._visits > _VISITS:
+            return
         try:
             real = self._resolve(path)
             text = read_regular(real, SETTINGS_MOST).decode("utf-8", "replace")
