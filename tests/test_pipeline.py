@@ -33,6 +33,7 @@ class World:
         self.refuse = False
         self.batches = []
         self.overflows = 0
+        self.clients = {}
         self.interval = 0.1
 
     def watch(self, netns, directory, ports, **how):
@@ -57,6 +58,7 @@ class World:
                 read=lambda of, at: [s._replace(at=at) for s in self.sightings], forget=lambda of: None
             ),
             owners=SimpleNamespace(inodes=lambda pid, postmaster: None, forget=lambda postmaster: None),
+            clients=SimpleNamespace(find=lambda hops: {hop: self.clients.get(hop.remote) for hop in hops}),
             listen_overflows=lambda directory: self.overflows,
             budget=Budget(0.02, self.interval),
         )

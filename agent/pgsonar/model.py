@@ -155,6 +155,25 @@ class Details(NamedTuple):
     rtt: int  # us
 
 
+class ClientProcess(NamedTuple):
+    """The process at the client's end of a connection, on this host or node. None is: none, or unknown."""
+
+    pid: int
+    started: int
+    command: str
+    user: str | None = None
+    unit: str | None = None  # of systemd
+    container_id: str | None = None
+    pod_uid: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it: `payroll.service (python3, pid 4711)`."""
+        place = self.unit or (f"container {self.container_id[:12]}" if self.container_id else None)
+        who = f"{self.command}, pid {self.pid}"
+        return f"{place} ({who})" if place else who
+
+
 @dataclass(slots=True)
 class Connection:
     """A socket followed in time. Only connections.ConnectionTable changes one."""
@@ -168,6 +187,8 @@ class Connection:
     closed_at: int | None = None
     transferred: Transferred | None = None  # once closed, when the kernel told
     details: Details | None = None  # TCP_INFO, when it was asked for
+    client: ClientProcess | None = None  # once looked for and found
+    looked_for_client_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,6 +459,7 @@ class Finding:
     database: str | None = None
     evidence: dict[str, str | int | float | bool] = field(default_factory=dict)
     alternative: str | None = None
+    client: ClientProcess | None = None
 
 
 class EpisodeState(StrEnum):

@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pgsonar.backends import BackendTable
@@ -25,8 +25,10 @@ from pgsonar.model import (
     SECOND,
     Backend,
     BackendSighting,
+    Connection,
     DatabaseReading,
     EpisodeEvent,
+    Finding,
     Moment,
     Resource,
     Server,
@@ -41,6 +43,7 @@ from pgsonar.signals.leaks import event_row, span_row
 from pgsonar.signals.metrics import Identity, agent_rows, server_rows
 from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.sources.backends import BackendReader
+from pgsonar.sources.clients import ClientFinder, Hop
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
 from pgsonar.sources.servers import ServerFinder
@@ -51,6 +54,9 @@ log = logging.getLogger("pgsonar")
 LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
 )
+
+
+LOOK_FOR_CLIENTS = 60 * SECOND  # until a client that was not found is looked for again
 
 
 class Outlet(Protocol):
@@ -67,6 +73,7 @@ class Sources:
     finder: ServerFinder
     backends: BackendReader
     owners: OwnerReader
+    clients: ClientFinder
     listen_overflows: Callable[[str], int | None]
     budget: Budget
     databases: tuple[Poller[DatabaseReading], ...] = ()
@@ -203,8 +210,34 @@ class Pipeline:
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
         findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
-        self._tell(self.episodes.update(findings, looked_at, now))
+        self._tell(self.episodes.update(self._with_clients(findings, sights, now.at), looked_at, now))
         return sights
+
+    def _with_clients(self, findings: list[Finding], sights: list[Sight], at: int) -> list[Finding]:
+        """The findings with the processes behind them, where these run on this host."""
+        backends = {(sight.server.id, b.pid): b for sight in sights for b in sight.backends}
+        about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
+        self.name_clients([b for b in about if b is not None], at)
+        return [
+            replace(f, client=b.connection.client) if b is not None and b.connection is not None else f
+            for f, b in zip(findings, about, strict=True)
+        ]
+
+    def name_clients(self, backends: list[Backend], at: int) -> bool:
+        """Looks for the client processes of backends that were not looked for lately; whether it got round to all."""
+        hops: dict[Hop, Connection] = {}
+        for backend in backends:
+            c = backend.connection
+            if c is None or c.client is not None or c.closed_at is not None:
+                continue
+            if c.looked_for_client_at is None or at - c.looked_for_client_at >= LOOK_FOR_CLIENTS:
+                hops[Hop(c.netns, c.socket.local, c.socket.remote)] = c
+        if not hops:
+            return True
+        found = self.sources.clients.find(hops)
+        for hop, client in found.items():
+            hops[hop].client, hops[hop].looked_for_client_at = client, at
+        return len(found) == len(hops)
 
     def take_readings(self) -> None:
         """Takes in what the logins have told since the last time."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pgsonar import __version__, clock
@@ -23,6 +24,7 @@ from pgsonar.model import DatabaseReading
 from pgsonar.pipeline import Outlet, Pipeline, Sources
 from pgsonar.signals.metrics import Identity
 from pgsonar.sources.backends import BackendReader
+from pgsonar.sources.clients import ClientFinder
 from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
@@ -67,6 +69,7 @@ def open_sources(config: Config) -> Sources:
         finder=finder,
         backends=BackendReader(processes),
         owners=OwnerReader(),
+        clients=ClientFinder(processes, OwnerReader(), partial(read_table, remote_too=True)),
         listen_overflows=listen_overflows,
         budget=Budget(config.sockets.max_cpu, config.sockets.interval),
         databases=open_databases(config),

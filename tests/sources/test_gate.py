@@ -3,38 +3,27 @@
 The kernel counts no opened, failed, reset or established connection then (RFC 4022), so known sockets are looked up.
 """
 
-import os
 import random
-import shutil
-import subprocess
-import sys
 import time
 
 import pytest
 
 from pgsonar.model import SECOND, ChangeKind, TcpState
 from pgsonar.sources.sockets import Sampler
+from wire import SERVER, apart, say
 
 CLIENTS = 40
 LATEST = SECOND // 4
 
-SERVER = """
-import ctypes, socket, sys
-assert ctypes.CDLL(None).unshare(0x40000000) == 0
-print("ready", flush=True)
-sys.stdin.readline()
-server = socket.create_server(("10.77.0.1", 5432), backlog=128)
+SERVER_PROGRAM = f"""
+server = socket.create_server(("{SERVER}", 5432), backlog=128)
 print("listens", flush=True)
 accepted = [server.accept()[0] for _ in range(int(sys.argv[1]))]
 print("accepted", flush=True)
 sys.stdin.readline()
 """
-CLIENT = """
-import ctypes, socket, sys, time
-assert ctypes.CDLL(None).unshare(0x40000000) == 0
-print("ready", flush=True)
-sys.stdin.readline()
-clients = [socket.create_connection(("10.77.0.1", 5432)) for _ in range(int(sys.argv[1]))]
+CLIENT_PROGRAM = f"""
+clients = [socket.create_connection(("{SERVER}", 5432)) for _ in range(int(sys.argv[1]))]
 for line in sys.stdin:
     client = clients.pop()
     port = client.getsockname()[1]
@@ -44,53 +33,18 @@ for line in sys.stdin:
 """
 
 
-def start(program):
-    command = [sys.executable, "-c", program, str(CLIENTS)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def say(process, line=""):
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
-
-
-def link(server, client):
-    """A pair of interfaces between the two namespaces, made from inside them: the host's own sees nothing of it."""
-    inside = ["nsenter", "-t", str(server.pid), "-n"]
-    for command in (
-        [*inside, "ip", "link", "add", "up0", "type", "veth", "peer", "name", "down0", "netns", str(client.pid)],
-        [*inside, "ip", "addr", "add", "10.77.0.1/24", "dev", "up0"],
-        [*inside, "ip", "link", "set", "up0", "up"],
-        ["nsenter", "-t", str(client.pid), "-n", "ip", "addr", "add", "10.77.0.2/24", "dev", "down0"],
-        ["nsenter", "-t", str(client.pid), "-n", "ip", "link", "set", "down0", "up"],
-    ):
-        subprocess.run(command, check=True)
-
-
 @pytest.fixture
-def apart():
-    """A server and its clients in two namespaces, joined by a wire."""
-    if os.geteuid() or not shutil.which("ip") or not shutil.which("nsenter"):
-        pytest.skip("needs root, ip and nsenter")
-    with start(SERVER) as server, start(CLIENT) as client:
-        try:
-            link(server, client)
-            say(server)
-            assert server.stdout.readline() == "listens\n"
-            say(client)
-            assert server.stdout.readline() == "accepted\n"
-            yield server, client
-        finally:
-            client.kill()
-            server.kill()
+def ends():
+    """A server and its clients in two namespaces."""
+    with apart(SERVER_PROGRAM, CLIENT_PROGRAM, CLIENTS) as (server, client):
+        assert server.stdout.readline() == "accepted\n"
+        yield server, client
 
 
 @pytest.mark.netns
 @pytest.mark.parametrize("interval", [0.1, 0.01])
-def test_a_client_that_closes_behind_a_still_gate_is_seen_within_a_quarter_second(apart, interval):
-    server, client = apart
+def test_a_client_that_closes_behind_a_still_gate_is_seen_within_a_quarter_second(ends, interval):
+    server, client = ends
     process = f"/proc/{server.pid}"
     chance = random.Random(7)
     delays = []

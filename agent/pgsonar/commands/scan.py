@@ -23,6 +23,7 @@ from pgsonar.views.scan import scan_lines
 from pgsonar.views.scan_json import scan_object
 
 WIDTHS = (80, 100)
+CLIENTS_WITHIN = 3_000_000_000  # ns to find the processes of clients on this host
 ANSWER_WITHIN = 8.0  # seconds a login has: to connect (5) and to answer (3)
 
 
@@ -61,20 +62,24 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     now: Moment = clock.now()
     pipeline.discover(now)
     sampler = pipeline.sources.sampler
-    for _ in range(2):  # what the first one finds, the second one asks TCP_INFO of
-        sampler.step(Step.DETAILS)
-    pipeline.fast_tick()
-    for netns in pipeline.namespaces.watched():
-        pipeline.connections.note(sampler.details(netns))
-    pipeline.title_tick(clock.now().at)
-    for _ in range(2):  # a slot that no session stands for is believed when two readings in a row lack it
+    # What the first step finds, the second one asks TCP_INFO of; and a slot that no session stands for is believed when
+    # two readings in a row lack it.
+    for _ in range(2):
         for poller in pipeline.sources.databases:
             poller.ask_once(ANSWER_WITHIN)
-        pipeline.take_readings()
-        pipeline.discover(clock.now())
+        sampler.step(Step.DETAILS)
+        pipeline.fast_tick()
         pipeline.title_tick(clock.now().at)
+        pipeline.take_readings()
+    for netns in pipeline.namespaces.watched():
+        pipeline.connections.note(sampler.details(netns))
+    pipeline.discover(clock.now())  # with what the logins told
     at = clock.now().at
+    pipeline.title_tick(at)
     sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
+    deadline = at + CLIENTS_WITHIN
+    while clock.now().at < deadline and not pipeline.name_clients([b for s in sights for b in s.backends], at):
+        pass
     missing = [
         f"the target {_target_text(target)} matches no running server" for target in pipeline.sources.finder.unmatched()
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from pgsonar.model import Episode, EpisodeEvent, Severity
+from pgsonar.model import ClientProcess, Episode, EpisodeEvent, Severity
 from pgsonar.signals.advice import GUARDS, next_step
 from pgsonar.signals.bodies import body
 from pgsonar.signals.rows import Attributes, EventRow, SpanRow
@@ -72,6 +72,7 @@ def attributes(episode: Episode) -> Attributes:
         "user.name": oldest.user,
         "db.namespace": oldest.database,
         "db.system.name": "postgresql",
+        **_client(oldest.client),
         "server.address": server.address,
         "server.port": server.port,
         "pgsonar.slot.used": episode.slots[0],
@@ -86,6 +87,20 @@ def attributes(episode: Episode) -> Attributes:
     if server.missing:
         told["pgsonar.not_seen"] = "; ".join(server.missing)
     return {key: value for key, value in told.items() if value is not None}
+
+
+def _client(client: ClientProcess | None) -> dict[str, str | int | None]:
+    """The process at the other end, where it runs on this host or node."""
+    if client is None:
+        return {}
+    return {
+        "pgsonar.client.pid": client.pid,
+        "pgsonar.client.command": client.command,
+        "pgsonar.client.user": client.user,
+        "pgsonar.client.unit": client.unit,
+        "container.id": client.container_id,
+        "k8s.pod.uid": client.pod_uid,
+    }
 
 
 def fingerprint(episode: Episode) -> str:

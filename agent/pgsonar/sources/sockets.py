@@ -291,15 +291,15 @@ def _unpack(records: Any, count: int) -> Iterator[RawChange]:
     return _change_records.iter_unpack(copy)
 
 
-def read_table(net_directory: str, ports: Collection[int] = ()) -> list[Socket]:
+def read_table(net_directory: str, ports: Collection[int] = (), *, remote_too: bool = False) -> list[Socket]:
     """Reads the tables in a directory once. Without `ports` every socket is returned; a missing tcp6 is normal."""
     directory = Path(net_directory)
-    sockets = parse((directory / "tcp").read_bytes(), 4, ports)
+    sockets = parse((directory / "tcp").read_bytes(), 4, ports, remote_too=remote_too)
     try:
         text6 = (directory / "tcp6").read_bytes()
     except FileNotFoundError:  # a kernel without IPv6
         return sockets
-    return sockets + parse(text6, 6, ports)
+    return sockets + parse(text6, 6, ports, remote_too=remote_too)
 
 
 def read_listeners(process_directory: str) -> list[Socket]:
@@ -316,11 +316,11 @@ def read_listeners(process_directory: str) -> list[Socket]:
         size = 2 * count
 
 
-def parse(text: bytes, family: int, ports: Collection[int] = ()) -> list[Socket]:
-    """The sockets in the text of one table; `family` is 4 or 6."""
+def parse(text: bytes, family: int, ports: Collection[int] = (), *, remote_too: bool = False) -> list[Socket]:
+    """The sockets in the text of one table; `family` is 4 or 6. With `remote_too` a port may be at either end."""
     chosen = _ports(ports)
     capacity = text.count(b"\n")
     rows = ffi.new("pgs_row[]", capacity)
     result = ffi.new("pgs_parse_result *")
-    lib.pgs_parse(ffi.from_buffer(text), len(text), family, chosen, len(chosen), 0, rows, capacity, result)
+    lib.pgs_parse(ffi.from_buffer(text), len(text), family, chosen, len(chosen), remote_too, rows, capacity, result)
     return [_socket(row) for row in _row_records.iter_unpack(ffi.buffer(rows, result.rows * _row_records.size)[:])]

@@ -23,6 +23,7 @@ _LETTERS = (
     ("?", "unaccounted"),
 )
 
+CLIENTS_SHOWN = 3  # processes of one holder
 _BY_LOGIN = "locks held, application names, transaction ages"
 _COLUMNS = "SLOTS IN-XACT ACTIVE IDLE LOGIN GONE  OLDEST"
 
@@ -114,6 +115,8 @@ def _holders(sight: Sight, width: int) -> list[str]:
             f"{_fit(name, name_room)} {_fit(address, room - name_room)} {len(members):>5} {letters['T']:>7} "
             f"{letters['a']:>6} {letters['.']:>4} {letters['N']:>5} {letters['O']:>4} {oldest:>7}"
         )
+        clients = Counter(b.connection.client.label for b in members if b.connection and b.connection.client)
+        lines += [f" by {_fit(label, room - 3)} {n:>5}" for label, n in clients.most_common(CLIENTS_SHOWN)]
     return lines
 
 

@@ -72,6 +72,7 @@ def _connection(sight: Sight, connection: Connection | None, backend: Backend | 
         "activity": activity,
         "age_seconds": round((sight.at - backend.started) / 1e9, 3) if backend else None,
         "state_seconds": _state_seconds(connection) if connection else None,
+        "client": connection.client._asdict() if connection and connection.client else None,
     }
 
 

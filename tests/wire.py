@@ -1,0 +1,62 @@
+"""Two processes in network namespaces of their own, joined by a wire: the host's own namespace sees nothing of it.
+
+Each program first leaves its namespace and says `ready`; a line on its input says that the wire is there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
+UNSHARE = """
+import ctypes, socket, sys, time
+assert ctypes.CDLL(None).unshare(0x40000000) == 0
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def start(program, *arguments):
+    command = [sys.executable, "-c", UNSHARE + program, *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def say(process, line=""):
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def link(server, client):
+    """A pair of interfaces between the two namespaces, made from inside them."""
+    inside, far = ["nsenter", "-t", str(server), "-n"], ["nsenter", "-t", str(client), "-n"]
+    for command in (
+        [*inside, "ip", "link", "add", "up0", "type", "veth", "peer", "name", "down0", "netns", str(client)],
+        [*inside, "ip", "addr", "add", f"{SERVER}/24", "dev", "up0"],
+        [*inside, "ip", "link", "set", "up0", "up"],
+        [*far, "ip", "addr", "add", f"{CLIENT}/24", "dev", "down0"],
+        [*far, "ip", "link", "set", "down0", "up"],
+    ):
+        subprocess.run(command, check=True)
+
+
+@contextmanager
+def apart(server_program, client_program, *arguments):
+    """Both processes; the server has said that it `listens` before the client is told of the wire."""
+    if os.geteuid() or not shutil.which("ip") or not shutil.which("nsenter"):
+        pytest.skip("needs root, ip and nsenter")
+    with start(server_program, *arguments) as server, start(client_program, *arguments) as client:
+        try:
+            link(server.pid, client.pid)
+            say(server)
+            assert server.stdout.readline() == "listens\n"
+            say(client)
+            yield server, client
+        finally:
+            client.kill()
+            server.kill()
