@@ -108,9 +108,11 @@ typedef struct pgs_diag_result {
  * and not counted. */
 void pgs_diag_parse(const void *buffer, uint64_t length, pgs_row *out, uint32_t capacity, pgs_diag_result *result);
 
-/* The listening sockets of a namespace, asked once by sock_diag, which does not walk the connections for that. For the
- * arguments see pgs_sampler_watch(). Writes at most `capacity`, returns how many there are, or PGS_E_REFUSED. */
-int64_t pgs_listeners(const char *net_directory, const char *netns_file, pgs_row *out, uint32_t capacity);
+/* The sockets of a namespace, asked once by sock_diag: listeners when `port_count` is 0, for which no connection is
+ * walked, else those that have one of the ports at either end. For the other arguments see pgs_sampler_watch(). Writes
+ * at most `capacity`, returns how many there are, or PGS_E_REFUSED, or PGS_E_ARG for too many ports. */
+int64_t pgs_sockets(const char *net_directory, const char *netns_file, const uint16_t *ports, uint32_t port_count,
+                    pgs_row *out, uint32_t capacity);
 
 enum pgs_change_kind {
     PGS_OPENED = 1,   /* first seen; `row.state` may be any, also LISTEN */

@@ -85,15 +85,20 @@ static int gather(void *context, const pgs_message *message)
     return PGS_OK;
 }
 
-int64_t pgs_listeners(const char *net_directory, const char *netns_file, pgs_row *out, uint32_t capacity)
+int64_t pgs_sockets(const char *net_directory, const char *netns_file, const uint16_t *ports, uint32_t port_count,
+                    pgs_row *out, uint32_t capacity)
 {
-    const pgs_ports all = {.count = 0};
+    pgs_ports wanted = {.count = port_count, .remote_too = 1};
     gathering g = {out, capacity, 0};
     pgs_diag diag;
+    if (port_count > PGS_MAX_PORTS)
+        return PGS_E_ARG;
+    if (port_count)
+        memcpy(wanted.ports, ports, port_count * sizeof *ports);
     int code = pgs_diag_open(&diag, net_directory, netns_file);
     if (code != PGS_OK)
         return code;
-    code = pgs_diag_dump(&diag, &all, 1 << PGS_LISTEN, 0, gather, &g);
+    code = pgs_diag_dump(&diag, &wanted, port_count ? PGS_ALL_STATES : 1 << PGS_LISTEN, 0, gather, &g);
     int reason = errno;
     pgs_diag_close(&diag);
     errno = reason;

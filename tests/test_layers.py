@@ -12,6 +12,7 @@ PURE = (
     "backends",
     "correlation",
     "ledger",
+    "poolers",
     "readings",
     "detectors",
     "episodes",

@@ -59,6 +59,7 @@ class World:
             ),
             owners=SimpleNamespace(inodes=lambda pid, postmaster: None, forget=lambda postmaster: None),
             clients=SimpleNamespace(find=lambda hops: {hop: self.clients.get(hop.remote) for hop in hops}),
+            poolers=SimpleNamespace(find=list, ends=lambda pooler, ports: {}),
             listen_overflows=lambda directory: self.overflows,
             budget=Budget(0.02, self.interval),
         )

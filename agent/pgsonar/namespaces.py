@@ -12,10 +12,12 @@ import os
 from collections.abc import Callable, Iterable
 
 from pgsonar.errors import ScanError
-from pgsonar.model import SECOND, ScanStats, Server
+from pgsonar.model import SECOND, Pooler, ScanStats, Server
 from pgsonar.sources.sockets import Sampler, source_name
 
 log = logging.getLogger("pgsonar")
+
+Place = Server | Pooler  # what listens on a port
 
 OVERFLOW_STANDS = 10 * SECOND  # SYNs of clients that were dropped come again after 1, 2 and 4 s
 
@@ -62,18 +64,18 @@ class Namespaces:
         self._namespaces: dict[int, _Namespace] = {}
         self._refused: set[int] = set()  # told once
 
-    def watch(self, servers: Iterable[Server], at: int) -> list[int]:
-        """Watches the namespaces and ports of these servers and no others; returns those that are given up."""
-        by_namespace: dict[int, list[Server]] = {}
-        for server in servers:
-            if server.port is not None:
-                by_namespace.setdefault(server.netns, []).append(server)
+    def watch(self, places: Iterable[Place], at: int) -> list[int]:
+        """Watches the namespaces and ports of these and no others; returns the namespaces that are given up."""
+        by_namespace: dict[int, list[Place]] = {}
+        for place in places:
+            if place.port is not None:
+                by_namespace.setdefault(place.netns, []).append(place)
         given_up = [netns for netns in self._namespaces if netns not in by_namespace]
         for netns in given_up:
             self._sampler.unwatch(netns)
             del self._namespaces[netns]
         for netns, there in by_namespace.items():
-            ports = {server.port for server in there if server.port is not None}
+            ports = {place.port for place in there if place.port is not None}
             known = self._namespaces.get(netns)
             if known is None:
                 self._begin(netns, there[0], ports, at)
@@ -82,8 +84,8 @@ class Namespaces:
                 known.ports = ports
         return given_up
 
-    def _begin(self, netns: int, server: Server, ports: set[int], at: int) -> None:
-        process = f"{self._proc}/{server.pid}"
+    def _begin(self, netns: int, place: Place, ports: set[int], at: int) -> None:
+        process = f"{self._proc}/{place.pid}"
         directory = f"{process}/net"
         try:
             self._sampler.watch(
@@ -97,11 +99,11 @@ class Namespaces:
         except ScanError as error:
             if netns not in self._refused:
                 self._refused.add(netns)
-                log.warning("cannot scan the sockets of %s: %s (%s)", server.label, error, error.hint)
+                log.warning("cannot scan the sockets of %s: %s (%s)", place.label, error, error.hint)
             return
         self._namespaces[netns] = _Namespace(directory, ports, at)
         stats = self._sampler.stats(netns)
-        log.info("sockets of %s are read by %s%s", server.label, source_name(stats.source), _why_not(stats))
+        log.info("sockets of %s are read by %s%s", place.label, source_name(stats.source), _why_not(stats))
 
     def read(self, at: int) -> list[int]:
         """Reads how the scanning goes; returns the namespaces of which changes were lost since the last time."""

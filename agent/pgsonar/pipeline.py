@@ -25,11 +25,15 @@ from pgsonar.model import (
     SECOND,
     Backend,
     BackendSighting,
+    ClientProcess,
     Connection,
     DatabaseReading,
     EpisodeEvent,
     Finding,
     Moment,
+    Pooler,
+    PoolerReading,
+    Pooling,
     Resource,
     Server,
     Severity,
@@ -37,15 +41,17 @@ from pgsonar.model import (
     TcpState,
 )
 from pgsonar.namespaces import Namespaces
+from pgsonar.poolers import PoolerTable, is_on, is_poolers
 from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
 from pgsonar.signals.leaks import event_row, span_row
-from pgsonar.signals.metrics import Identity, agent_rows, server_rows
+from pgsonar.signals.metrics import Identity, agent_rows, pooler_rows, server_rows
 from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder, Hop
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
+from pgsonar.sources.poolers import PoolerFinder
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, source_name
 
@@ -56,6 +62,7 @@ LIMIT_HINT = (
 )
 
 
+POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
 LOOK_FOR_CLIENTS = 60 * SECOND  # until a client that was not found is looked for again
 
 
@@ -76,7 +83,9 @@ class Sources:
     clients: ClientFinder
     listen_overflows: Callable[[str], int | None]
     budget: Budget
+    poolers: PoolerFinder
     databases: tuple[Poller[DatabaseReading], ...] = ()
+    consoles: tuple[Poller[PoolerReading], ...] = ()
     source: str = "auto"
     destroy_events: str = "auto"
     proc: str = "/proc"
@@ -99,6 +108,8 @@ class Pipeline:
         self.backends = BackendTable()
         self.correlation = Correlation()
         self.readings = Readings()
+        self.poolers = PoolerTable()
+        self._ends_at = 0
         self.rules = rules(leaks) if leaks is not None else []
         self.episodes = EpisodeTracker(self.rules, _random_id)
         self.failures: Counter[str] = Counter()  # by stage, for health
@@ -143,9 +154,23 @@ class Pipeline:
                     server, "limit", f"slots of {server.label} are not judged: its limit is unknown", LIMIT_HINT
                 )
         self.servers = found
+        self._discover_poolers(now.at)
         self._refused &= {server.pid for server in found.values()}
-        for netns in self.namespaces.watch((s for s in found.values() if s.pid), now.at):
+        places = [s for s in found.values() if s.pid] + list(self.poolers.poolers.values())
+        for netns in self.namespaces.watch(places, now.at):
             self.connections.forget(netns)
+
+    def _discover_poolers(self, at: int) -> None:
+        table = self.poolers
+        found = {pooler.id: pooler for pooler in self.sources.poolers.find()}
+        for key, pooler in found.items():
+            if key not in table.poolers:
+                log.info("found PgBouncer at %s, pid %s", pooler.label, ", ".join(map(str, pooler.pids)))
+        table.poolers = found
+        if at - self._ends_at >= POOLER_ENDS or table.ends.keys() != found.keys():
+            self._ends_at = at
+            ports = sorted({server.port for server in self.servers.values() if server.port is not None})
+            table.ends = {key: self.sources.poolers.ends(pooler, ports) for key, pooler in found.items()}
 
     def _with_login(self, server: Server, at: int) -> Server:
         reading = self.readings.of(server.id, at)
@@ -205,6 +230,7 @@ class Pipeline:
     def slow_tick(self, now: Moment) -> list[Sight]:
         """Looks at every server, and tells what has opened, grown worse or ended."""
         self.take_readings()
+        self.join_poolers(now.at)
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
@@ -219,25 +245,41 @@ class Pipeline:
         about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
         self.name_clients([b for b in about if b is not None], at)
         return [
-            replace(f, client=b.connection.client) if b is not None and b.connection is not None else f
-            for f, b in zip(findings, about, strict=True)
+            replace(f, client=_client_process(b)) if b is not None else f for f, b in zip(findings, about, strict=True)
         ]
 
     def name_clients(self, backends: list[Backend], at: int) -> bool:
         """Looks for the client processes of backends that were not looked for lately; whether it got round to all."""
         hops: dict[Hop, Connection] = {}
+        behind: dict[Hop, Backend] = {}  # a pooler
         for backend in backends:
             c = backend.connection
+            far = self.poolers.hops(backend, at)
+            if far is not None:
+                behind[Hop(*far)] = backend
             if c is None or c.client is not None or c.closed_at is not None:
                 continue
             if c.looked_for_client_at is None or at - c.looked_for_client_at >= LOOK_FOR_CLIENTS:
                 hops[Hop(c.netns, c.socket.local, c.socket.remote)] = c
-        if not hops:
+        wanted = hops.keys() | behind.keys()
+        if not wanted:
             return True
-        found = self.sources.clients.find(hops)
+        found = self.sources.clients.find(wanted)
         for hop, client in found.items():
-            hops[hop].client, hops[hop].looked_for_client_at = client, at
-        return len(found) == len(hops)
+            if hop in hops:
+                hops[hop].client, hops[hop].looked_for_client_at = client, at
+            if hop in behind:
+                self.poolers.note_process(behind[hop], client, at)
+        return len(found) == len(wanted)
+
+    def join_poolers(self, at: int) -> None:
+        """Takes in what the consoles have told, and finds who is behind the poolers."""
+        for poller in self.sources.consoles:
+            reading = poller.take()
+            if reading is not None:
+                self.poolers.take(reading, round((3 * poller.interval + 5) * SECOND))
+        for server in self.servers.values():
+            self.poolers.join(server, self.backends.of_server(server.id), at)
 
     def take_readings(self) -> None:
         """Takes in what the logins have told since the last time."""
@@ -256,7 +298,12 @@ class Pipeline:
         """All that is known of one server now."""
         backends = self.backends.of_server(server.id)
         reading = self.readings.of(server.id, at)
-        on_port = [c for c in self.connections.of_namespace(server.netns) if c.socket.local.port == server.port]
+        poolers = [p for p in self.poolers.poolers.values() if p.port == server.port and p.netns == server.netns]
+        on_port = [
+            c
+            for c in self.connections.of_namespace(server.netns)
+            if c.socket.local.port == server.port and not (poolers and is_poolers(c, poolers))
+        ]
         return Sight(
             server=server,
             backends=backends,
@@ -303,8 +350,16 @@ class Pipeline:
             reading = self._server_reading(self.sight(server, now.at))
             rows = server_rows(reading, self._started.unix, now, self._exemplars.pop(server.id, {}))
             resources.append((self._identity.server(server), list(rows)))
+        for pooler in self.poolers.poolers.values():
+            rows = pooler_rows(self.pooling(pooler, now.at), self._started.unix, now)
+            resources.append((self._identity.pooler(pooler), list(rows)))
         resources.append((self._identity.agent(), list(agent_rows(self._agent_reading(now), self._started.unix, now))))
         self._send(Batch("metrics", resources))
+
+    def pooling(self, pooler: Pooler, at: int) -> Pooling:
+        """All that is known of one pooler now."""
+        clients = [c for c in self.connections.of_namespace(pooler.netns) if is_on(c, pooler)]
+        return Pooling(pooler, clients, self.poolers.ends.get(pooler.id, {}), self.poolers.of(pooler, at))
 
     def _server_reading(self, sight: Sight) -> ServerReading:
         server = sight.server
@@ -357,7 +412,8 @@ class Pipeline:
     def degraded(self) -> list[str]:
         """What cannot be told, and what would change that."""
         reasons = self.unwatched()
-        reasons += [problem for poller in self.sources.databases if (problem := poller.problem)]
+        reasons += [p for poller in self.pollers() if (p := poller.problem)]
+        reasons += [missing for pooler in self.poolers.poolers.values() for missing in pooler.missing]
         for server in self.servers.values():
             if server.limits.ceiling is None:
                 reasons.append(f"{server.label}: limit unknown, pool_exhausted and utilization are off ({LIMIT_HINT})")
@@ -372,10 +428,21 @@ class Pipeline:
             reasons += [f"{server.label}: {missing}" for missing in server.missing]
         return reasons
 
+    def pollers(self) -> list[Poller[DatabaseReading] | Poller[PoolerReading]]:
+        """Everybody who is asked through a login."""
+        return [*self.sources.databases, *self.sources.consoles]
+
     def stop(self, now: Moment) -> None:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
         self._tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
+
+
+def _client_process(backend: Backend) -> ClientProcess | None:
+    """The application where it runs on this host: behind a pooler, never the pooler itself."""
+    if backend.via is not None:
+        return backend.via.process
+    return backend.connection.client if backend.connection is not None else None
 
 
 def _random_id(bits: int) -> int:

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from pgsonar import __version__, clock
@@ -20,17 +19,19 @@ from pgsonar.config.schema import Config
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import Exporter, build
 from pgsonar.health import Health, HealthEndpoint
-from pgsonar.model import DatabaseReading
+from pgsonar.model import DatabaseReading, PoolerReading
 from pgsonar.pipeline import Outlet, Pipeline, Sources
 from pgsonar.signals.metrics import Identity
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
+from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
+from pgsonar.sources.poolers import PoolerFinder
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import Sampler, read_listeners, read_table
+from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
 
 log = logging.getLogger("pgsonar")
 
@@ -56,8 +57,10 @@ def host_id() -> str | None:
 def open_sources(config: Config) -> Sources:
     """The outside world as configured. The caller closes the sampler."""
     processes = Processes()
+    names = ProcessNames(processes)
     finder = ServerFinder(
         processes,
+        names,
         read_table=read_table,
         read_listeners=read_listeners,
         targets=config.sockets.targets,
@@ -69,10 +72,19 @@ def open_sources(config: Config) -> Sources:
         finder=finder,
         backends=BackendReader(processes),
         owners=OwnerReader(),
-        clients=ClientFinder(processes, OwnerReader(), partial(read_table, remote_too=True)),
+        clients=ClientFinder(processes, OwnerReader(), read_connections),
         listen_overflows=listen_overflows,
         budget=Budget(config.sockets.max_cpu, config.sockets.interval),
+        poolers=PoolerFinder(
+            processes,
+            names,
+            OwnerReader(),
+            read_listeners=read_listeners,
+            read_connections=read_connections,
+            hostname=socket.gethostname(),
+        ),
         databases=open_databases(config),
+        consoles=open_consoles(config),
         source=config.sockets.source,
         destroy_events=config.sockets.destroy_events,
     )
@@ -90,6 +102,20 @@ def open_databases(config: Config) -> tuple[Poller[DatabaseReading], ...]:
         login = Login(key, receiver, database="postgres")
         reader = ActivityReader(login, receiver.query_text)
         pollers.append(Poller(f"receivers.{key}", reader.read, login.close, receiver.collection_interval))
+    return tuple(pollers)
+
+
+def open_consoles(config: Config) -> tuple[Poller[PoolerReading], ...]:
+    """A poller for each console of PgBouncer, not started."""
+    if not config.pgbouncer:
+        return ()
+    from pgsonar.sources.login import Login  # noqa: PLC0415
+    from pgsonar.sources.pgbouncer import DATABASE, ConsoleReader  # noqa: PLC0415
+
+    pollers = []
+    for key, receiver in config.pgbouncer.items():
+        login = Login(key, receiver, database=DATABASE, guards=())
+        pollers.append(Poller(f"receivers.{key}", ConsoleReader(login).read, login.close, receiver.collection_interval))
     return tuple(pollers)
 
 
@@ -150,7 +176,7 @@ class Service:
             log.warning("%s", warning)
         self._open_health()
         self._sources.sampler.start()
-        for poller in self._sources.databases:
+        for poller in self._pipeline.pollers():
             poller.start()
         try:
             self._work()
@@ -254,7 +280,7 @@ class Service:
         facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
         facts["logins"] = {
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
-            for poller in self._sources.databases
+            for poller in self._pipeline.pollers()
         }
         return Health(not failing, reasons, facts | {"scanning": self._scanning()})
 
@@ -273,7 +299,7 @@ class Service:
         """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""
         log.info("stopping")
         self._sources.sampler.stop()
-        for poller in self._sources.databases:
+        for poller in self._pipeline.pollers():
             poller.stop(LOGIN_STOPS_WITHIN)
         self._guard("stop", lambda: self._pipeline.stop(clock.now()))
         threads = [

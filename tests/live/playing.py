@@ -37,20 +37,15 @@ def postgres(major: int, **settings) -> Postgres:
 class Agent:
     """`pgsonar run` with every threshold at two seconds and the file exporter."""
 
-    def __init__(self, folder: Path, targets: str) -> None:
+    def __init__(self, folder: Path, targets: str, receivers: str = "") -> None:
         self.path = folder / "out.jsonl"
         config = folder / "agent.yaml"
         lowered = ", ".join(f"{kind}: {{after: {AFTER:g}s}}" for kind in KINDS)
         config.write_text(
-            f"receivers: {{sockets: {{targets: {targets}}}}}\n"
+            f"receivers: {{sockets: {{targets: {targets}}}{receivers}}}\n"
             f"processors: {{leaks: {{{lowered}}}}}\n"
             f"exporters: {{file: {{path: {self.path}}}}}\n"
-            "service:\n"
-            "  pipelines:\n"
-            "    metrics: {receivers: [sockets], processors: [leaks], exporters: [file]}\n"
-            "    logs: {receivers: [sockets], processors: [leaks], exporters: [file]}\n"
-            "    traces: {receivers: [sockets], processors: [leaks], exporters: [file]}\n"
-            "  telemetry: {metrics: {interval: 1s}}\n"
+            "service: {telemetry: {metrics: {interval: 1s}}}\n"
         )
         self.log = folder / "agent.log"
         with self.log.open("w") as log:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-from functools import partial
 
 import pytest
 
@@ -14,7 +13,7 @@ from pgsonar.model import Endpoint
 from pgsonar.sources.clients import ClientFinder, Hop
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
-from pgsonar.sources.sockets import read_table
+from pgsonar.sources.sockets import read_connections
 from wire import CLIENT, SERVER, apart
 
 OWN = os.stat("/proc/self/ns/net").st_ino
@@ -38,7 +37,7 @@ sys.stdin.readline()
 
 
 def finder():
-    return ClientFinder(Processes(), OwnerReader(), partial(read_table, remote_too=True))
+    return ClientFinder(Processes(), OwnerReader(), read_connections)
 
 
 def look_for(finder, *hops):

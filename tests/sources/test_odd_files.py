@@ -9,6 +9,7 @@ import pytest
 from pgsonar.config.schema import Target
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.control_file import read_control_file
+from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.regular import RECORD_MOST, SETTINGS_MOST, read_regular
 from pgsonar.sources.servers import ServerFinder
@@ -46,8 +47,10 @@ def contained(tmp_path):
 @pytest.fixture
 def find(tmp_path):
     def found(targets="auto"):
+        processes = Processes(str(tmp_path / "proc"))
         finder = ServerFinder(
-            Processes(str(tmp_path / "proc")),
+            processes,
+            ProcessNames(processes),
             read_table=lambda _: [],
             read_listeners=lambda _: [],
             targets=targets,

@@ -11,6 +11,7 @@ from pgsonar.config.schema import Target
 from pgsonar.demo.clients import WireClient
 from pgsonar.model import BackendKind, Endpoint, Socket, TcpState
 from pgsonar.sources.backends import BackendReader
+from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.processes import Processes, voluntary_switches
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import read_listeners, read_table
@@ -19,8 +20,10 @@ from playing import postgres
 
 def finder(processes=None, table=None, targets="auto"):
     """Sees the sockets of the kernel, or those of a table."""
+    processes = processes or Processes()
     return ServerFinder(
-        processes or Processes(),
+        processes,
+        ProcessNames(processes),
         read_table=table or read_table,
         read_listeners=(lambda _: [row for row in table("") if row.state == TcpState.LISTEN])
         if table

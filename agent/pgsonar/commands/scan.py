@@ -41,19 +41,22 @@ def run(arguments: argparse.Namespace) -> int:
     sources = open_sources(config)
     try:
         identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
-        sights, missing = look(Pipeline(sources, None, {}, identity, clock.now()))
+        pipeline = Pipeline(sources, None, {}, identity, clock.now())
+        sights, missing = look(pipeline)
+        pooling = [pipeline.pooling(pooler, clock.now().at) for pooler in pipeline.poolers.poolers.values()]
     finally:
         sources.sampler.close()
     time = datetime.now(UTC)
     if arguments.format == "json":
         json.dump(
-            scan_object(sights, time.isoformat(timespec="milliseconds").replace("+00:00", "Z"), missing), sys.stdout
+            scan_object(sights, time.isoformat(timespec="milliseconds").replace("+00:00", "Z"), missing, pooling),
+            sys.stdout,
         )
         sys.stdout.write("\n")
     else:
         columns = shutil.get_terminal_size().columns
         width = WIDTHS[1] if columns >= WIDTHS[1] else WIDTHS[0]
-        sys.stdout.write("\n".join(scan_lines(sights, time.strftime("%H:%M:%SZ"), missing, width)) + "\n")
+        sys.stdout.write("\n".join(scan_lines(sights, time.strftime("%H:%M:%SZ"), missing, width, pooling)) + "\n")
     return 0 if sights else 1
 
 
@@ -65,7 +68,7 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     # What the first step finds, the second one asks TCP_INFO of; and a slot that no session stands for is believed when
     # two readings in a row lack it.
     for _ in range(2):
-        for poller in pipeline.sources.databases:
+        for poller in pipeline.pollers():
             poller.ask_once(ANSWER_WITHIN)
         sampler.step(Step.DETAILS)
         pipeline.fast_tick()
@@ -76,6 +79,7 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     pipeline.discover(clock.now())  # with what the logins told
     at = clock.now().at
     pipeline.title_tick(at)
+    pipeline.join_poolers(at)
     sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
     deadline = at + CLIENTS_WITHIN
     while clock.now().at < deadline and not pipeline.name_clients([b for s in sights for b in s.backends], at):
@@ -83,7 +87,7 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     missing = [
         f"the target {_target_text(target)} matches no running server" for target in pipeline.sources.finder.unmatched()
     ]
-    missing += [problem for poller in pipeline.sources.databases if (problem := poller.problem)]
+    missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
     return sights, missing + pipeline.unwatched()
 
 

@@ -20,6 +20,7 @@ from pgsonar.config.reading import Document, merge, read_all
 from pgsonar.config.schema import (
     Config,
     LeaksProcessor,
+    PgbouncerReceiver,
     Pipelines,
     PostgresqlReceiver,
     Section,
@@ -52,6 +53,7 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
     return Config(
         sockets=_sockets(components),
         postgresql=_used("receivers", PostgresqlReceiver, components, pipelines),
+        pgbouncer=_used("receivers", PgbouncerReceiver, components, pipelines),
         leaks=_leaks(components, pipelines),
         exporters=_used("exporters", Section, components, pipelines),
         pipelines=pipelines,

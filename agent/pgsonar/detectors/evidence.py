@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from pgsonar.model import LOCAL_HOST, Backend, Connection, Session, Sight, TcpState, TcpTimer
+from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Session, Sight, TcpState, TcpTimer
 
 Evidence = dict[str, str | int | float | bool]
 
@@ -20,11 +20,15 @@ class Client(TypedDict):
     port: int | None
     user: str | None
     database: str | None
+    peer: Endpoint | None
 
 
 def who(backend: Backend) -> str:
-    """The identity that leaks are grouped by: user@client address, else what the title shows."""
+    """The identity that leaks are grouped by: user@client address, also behind a pooler, else what the title shows."""
     title = backend.title
+    client = backend.via.client if backend.via is not None else None
+    if client is not None:
+        return f"{title.user or client.user}@{client.address or LOCAL_HOST}"
     if title.user is None:
         return f"?@{title.host}" if title.host else f"pid {backend.pid}"
     return f"{title.user}@{title.host}" if title.host else title.user
@@ -35,12 +39,16 @@ def client_of(backend: Backend) -> Client:
     title, connection = backend.title, backend.connection
     remote = connection.socket.remote if connection else None
     local = title.host == LOCAL_HOST
+    address, port = (remote.address, remote.port) if remote else (None if local else title.host, title.port)
+    application = backend.via.client if backend.via is not None else None
+    peer = Endpoint(address, port) if application is not None and address is not None and port is not None else None
     return Client(
         pid=backend.pid,
-        address=remote.address if remote else None if local else title.host,
-        port=remote.port if remote else title.port,
+        address=application.address if application is not None else address,
+        port=application.port if application is not None else port,
         user=title.user,
         database=title.database,
+        peer=peer,
     )
 
 
@@ -57,6 +65,10 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
         evidence["pgsonar.evidence.context_switches"] = backend.switches
     if backend.connection is not None:
         evidence["pgsonar.evidence.tcp"] = tcp_text(backend.connection)
+    if backend.via is not None:
+        evidence["pgsonar.pooler"] = backend.via.pooler
+        if backend.via.client is not None and backend.via.client.application is not None:
+            evidence["postgresql.application_name"] = backend.via.client.application
     if backend.session is not None:
         evidence |= _session_evidence(backend.session, sight)
     return evidence

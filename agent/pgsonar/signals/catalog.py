@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from pgsonar.connections import OTHER
-from pgsonar.model import Activity, Backend, BackendKind, ScanStats, Severity, Sight
+from pgsonar.model import Activity, Backend, BackendKind, Pool, Pooling, ScanStats, Severity, Sight
 from pgsonar.signals.rows import Attributes
 
 Read = TypeVar("Read")
@@ -296,6 +296,73 @@ def _scan_attributes(reading: AgentReading, netns: int) -> Attributes:
 
 
 _SCAN = ("pgsonar.source", "pgsonar.netns")
+
+
+def _hops(reading: Pooling) -> Reading:
+    counts = Counter(("pooler_client", c.socket.state.spelling) for c in reading.clients)
+    counts.update(("pooler_server", state.spelling) for state in reading.ends.values())
+    for (side, state), number in counts.items():
+        yield {"network.connection.state": state, "pgsonar.side": side}, number
+
+
+def _per_pool(value: Callable[[Pool], int | float | None]) -> Callable[[Pooling], Reading]:
+    def read(reading: Pooling) -> Reading:
+        for pool in reading.reading.pools if reading.reading is not None else ():
+            if (number := value(pool)) is not None:
+                yield {"db.client.connection.pool.name": f"{reading.pooler.label}/{pool.database}/{pool.user}"}, number
+
+    return read
+
+
+def _pool_connections(reading: Pooling) -> Reading:
+    for state, value in (("used", lambda p: p.servers_active), ("idle", lambda p: p.servers_idle)):
+        for attributes, number in _per_pool(value)(reading):
+            yield attributes | {"db.client.connection.state": state}, number
+
+
+POOLER_METRICS: tuple[Metric[Pooling], ...] = (
+    Metric(
+        "pgsonar.connection.count",
+        "updowncounter",
+        "{connection}",
+        ("network.connection.state", "pgsonar.side"),
+        "Sockets of a pooler by TCP state: of applications (pooler_client), and to databases (pooler_server).",
+        _hops,
+    ),
+    Metric(
+        "db.client.connection.count",
+        "updowncounter",
+        "{connection}",
+        ("db.client.connection.pool.name", "db.client.connection.state"),
+        "Server connections of PgBouncer's pools, used or idle, as its console tells.",
+        _pool_connections,
+    ),
+    Metric(
+        "db.client.connection.max",
+        "updowncounter",
+        "{connection}",
+        ("db.client.connection.pool.name",),
+        "The size of PgBouncer's pools.",
+        _per_pool(lambda pool: pool.size),
+    ),
+    Metric(
+        "db.client.connection.pending_requests",
+        "updowncounter",
+        "{request}",
+        ("db.client.connection.pool.name",),
+        "Clients that wait for a server connection.",
+        _per_pool(lambda pool: pool.clients_waiting),
+    ),
+    Metric(
+        "pgsonar.pool.wait",
+        "gauge",
+        "s",
+        ("db.client.connection.pool.name",),
+        "How long the client that waits longest has waited.",
+        _per_pool(lambda pool: pool.max_wait),
+    ),
+)
+
 
 AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
     Metric(

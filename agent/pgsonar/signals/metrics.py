@@ -8,8 +8,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from pgsonar.model import Moment, Resource, Server
-from pgsonar.signals.catalog import AGENT_METRICS, SERVER_METRICS, AgentReading, Metric, Read, ServerReading
+from pgsonar.model import Moment, Pooler, Pooling, Resource, Server
+from pgsonar.signals.catalog import (
+    AGENT_METRICS,
+    POOLER_METRICS,
+    SERVER_METRICS,
+    AgentReading,
+    Metric,
+    Read,
+    ServerReading,
+)
 from pgsonar.signals.rows import Exemplar, MetricRow, Point
 
 # OpenTelemetry's namespace for deterministic service.instance.id (semantic conventions, service).
@@ -55,6 +63,20 @@ class Identity:
         own |= {f"pgsonar.server.{key}": value for key, value in server.attributes}
         return _resource(own | self._host | self._extra)
 
+    def pooler(self, pooler: Pooler) -> Resource:
+        """The resource of one PgBouncer."""
+        own: dict[str, str | int] = {
+            "service.name": "pgsonar",
+            "service.version": self._version,
+            "service.instance.id": str(uuid.uuid5(INSTANCE_NAMESPACE, pooler.id)),
+            "db.system.name": "postgresql",
+            "server.address": pooler.address,
+            "pgsonar.pooler": "pgbouncer",
+        }
+        if pooler.port is not None:
+            own["server.port"] = pooler.port
+        return _resource(own | self._host | self._extra)
+
 
 def _resource(attributes: dict[str, str | int]) -> Resource:
     return Resource(tuple(sorted(attributes.items())))
@@ -75,6 +97,15 @@ def server_rows(
                 point._replace(exemplars=exemplars.get(_leak_key(point), ())) if exemplars else point
                 for point in row.points
             ]
+    return [row for row in rows if row.points]
+
+
+def pooler_rows(reading: Pooling, start_unix: int, now: Moment) -> list[MetricRow]:
+    """The metrics of one pooler."""
+    common: dict[str, str | int] = {"server.address": reading.pooler.address}
+    if reading.pooler.port is not None:
+        common["server.port"] = reading.pooler.port
+    rows = [_row(metric, reading, common, start_unix, now) for metric in POOLER_METRICS]
     return [row for row in rows if row.points]
 
 

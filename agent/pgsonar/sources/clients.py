@@ -27,7 +27,8 @@ BUDGET = 0.05  # seconds of one call: a node may have a hundred thousand open de
 _AGAIN = 30.0  # seconds until the namespaces of the host are listed anew
 _LOCAL = re.compile(r"^\s+\|-- (\S+)\n\s+/32 host LOCAL$", re.MULTILINE)  # net/ipv4/fib_trie.c
 
-ReadTable = Callable[[str, Sequence[int]], Sequence[Socket]]  # rows that touch one of the ports at either end
+# Of a process, such as /proc/1234: the sockets of its namespace that have one of the ports at either end.
+ReadConnections = Callable[[str, Sequence[int]], Sequence[Socket]]
 
 
 class Hop(NamedTuple):
@@ -47,10 +48,10 @@ class _Namespace:
 class ClientFinder:
     """Finds client processes."""
 
-    def __init__(self, processes: Processes, owners: OwnerReader, read_table: ReadTable) -> None:
+    def __init__(self, processes: Processes, owners: OwnerReader, read_connections: ReadConnections) -> None:
         self._processes = processes
         self._owners = owners
-        self._read_table = read_table
+        self._read_connections = read_connections
         self._namespaces: dict[int, _Namespace] = {}
         self._listed = -_AGAIN
         self._likely: dict[int, list[int]] = {}  # by namespace: processes that were clients before
@@ -143,7 +144,7 @@ class ClientFinder:
     def _rows(self, pids: Iterable[int], ports: Sequence[int]) -> Sequence[Socket]:
         for pid in pids:
             try:
-                return self._read_table(self._processes.net_directory(pid), ports)
+                return self._read_connections(f"{self._processes.root}/{pid}", ports)
             except OSError:  # gone: another process of the namespace will do
                 continue
         return []

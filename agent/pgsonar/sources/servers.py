@@ -1,8 +1,7 @@
 """Finds the PostgreSQL servers that run on this host, without a login.
 
 The rule: a server is a postmaster, told by its processes; what may not be read is named in `missing` with the privilege
-that would help, and what is concluded rather than read is marked as a guess. Names of processes are read again and
-again, because a pid changes its name when it executes another program; the rest is read once per postmaster.
+that would help, and what is concluded rather than read is marked as a guess. What cannot change is read once.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pgsonar.config.schema import Target
 from pgsonar.model import Endpoint, Server, Socket
 from pgsonar.sources.control_file import ControlFile, read_control_file
 from pgsonar.sources.limits import running_limits
+from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.regular import RECORD_MOST, read_regular
 from pgsonar.sources.settings import Files, command_line, whole_number
@@ -32,7 +32,6 @@ _PATH_VERSION = re.compile(r"/(?:postgresql|pgsql|postgres)[/-]?(\d{2}|9\.\d)/")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 _GUESSED = 5432
 DESCRIBE_EVERY = 10.0  # seconds
-_ALL_EVERY = 3  # looks
 _TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
 
 log = logging.getLogger("pgsonar")
@@ -53,6 +52,7 @@ class ServerFinder:
     def __init__(
         self,
         processes: Processes,
+        names: ProcessNames,
         *,
         read_table: ReadSockets,
         read_listeners: ReadSockets,
@@ -61,6 +61,7 @@ class ServerFinder:
         host_id: str | None,
     ) -> None:
         self._processes = processes
+        self._names = names
         self._read_table = read_table  # of a directory such as /proc/1234/net
         self._read_listeners = read_listeners  # of a process, such as /proc/1234
         self._targets = targets
@@ -68,15 +69,13 @@ class ServerFinder:
         self._host_id = host_id
         self._known: dict[tuple[int, int], tuple[Server, float]] = {}
         self._matched: set[int] = set()
-        self._looks = 0
-        self._pids: set[int] = set()
-        self._family: set[int] = set()  # those called postgres
         self._own_numbers: dict[str, int] = {}
         self._shared: set[str] = set()  # keys of more than one server, told once
 
     def find(self) -> list[Server]:
         """The servers that run now; with targets listed, only those that agree with one."""
         known: dict[tuple[int, int], tuple[Server, float]] = {}
+        self._names.look()
         self._matched = set()
         found = []
         for postmaster in self._postmasters():
@@ -122,12 +121,7 @@ class ServerFinder:
 
     def _postmasters(self) -> Iterable[_Postmaster]:
         processes = self._processes
-        pids = processes.pids()
-        # Those that came since the last look, and every third time all of them: there may be thousands.
-        self._looks += 1
-        asked = pids if self._looks % _ALL_EVERY == 1 else set(pids) - self._pids
-        family = {pid for pid in asked if processes.comm(pid) in _NAMES} | (self._family & set(pids) - set(asked))
-        self._pids, self._family = set(pids), family
+        family = self._names.called(_NAMES)
         for pid in sorted(family):
             stat = processes.stat(pid)
             if stat is None or stat.parent in family or stat.state in "ZX":

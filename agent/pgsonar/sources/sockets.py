@@ -304,13 +304,27 @@ def read_table(net_directory: str, ports: Collection[int] = (), *, remote_too: b
 
 def read_listeners(process_directory: str) -> list[Socket]:
     """The listening sockets of the network namespace of a process, e.g. /proc/1234; its connections are not walked."""
-    net_directory, size = f"{process_directory}/net", 256
-    netns_file = os.fsencode(f"{process_directory}/ns/net")
+    asked = _ask_once(process_directory, ())
+    if asked is not None:
+        return asked
+    return [row for row in read_table(f"{process_directory}/net") if row.state == TcpState.LISTEN]
+
+
+def read_connections(process_directory: str, ports: Collection[int]) -> list[Socket]:
+    """The sockets of the network namespace of a process that have one of these ports at either end."""
+    asked = _ask_once(process_directory, ports)
+    return read_table(f"{process_directory}/net", ports, remote_too=True) if asked is None else asked
+
+
+def _ask_once(process_directory: str, ports: Collection[int]) -> list[Socket] | None:
+    """What sock_diag answers; None where it is refused, or there are too many ports to ask for."""
+    chosen, size = _ports(ports), 256
+    net_directory, netns_file = (os.fsencode(f"{process_directory}/{name}") for name in ("net", "ns/net"))
     while True:
         rows = ffi.new("pgs_row[]", size)
-        count = lib.pgs_listeners(os.fsencode(net_directory), netns_file, rows, size)
+        count = lib.pgs_sockets(net_directory, netns_file, chosen, len(chosen), rows, size)
         if count < 0:
-            return [row for row in read_table(net_directory) if row.state == TcpState.LISTEN]
+            return None
         if count <= size:
             return [_socket(row) for row in _row_records.iter_unpack(ffi.buffer(rows, count * _row_records.size)[:])]
         size = 2 * count

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pgsonar.ledger import holder_of
-from pgsonar.model import LOCAL_HOST, Activity, Backend, Sight, TcpState
+from pgsonar.model import LOCAL_HOST, Activity, Backend, Pooling, Sight, TcpState
 from pgsonar.signals.words import age, count
 
 # (letter, name), in the order in which the bar shows them.
@@ -28,13 +28,17 @@ _BY_LOGIN = "locks held, application names, transaction ages"
 _COLUMNS = "SLOTS IN-XACT ACTIVE IDLE LOGIN GONE  OLDEST"
 
 
-def scan_lines(sights: Iterable[Sight], time: str, missing: Iterable[str], width: int) -> list[str]:
+def scan_lines(
+    sights: Iterable[Sight], time: str, missing: Iterable[str], width: int, pooling: Iterable[Pooling] = ()
+) -> list[str]:
     """The whole screen."""
     lines: list[str] = []
     for sight in sights:
         lines += [*server_lines(sight, time, width), ""]
     if not lines:
         lines = [f"No PostgreSQL server found.  {time}", ""]
+    for one in pooling:
+        lines += [*_pooler(one, width), ""]
     for sentence in missing:
         lines += _wrap("NOT SEEN     ", sentence, width)
     return [line.rstrip() for line in lines]
@@ -115,7 +119,7 @@ def _holders(sight: Sight, width: int) -> list[str]:
             f"{_fit(name, name_room)} {_fit(address, room - name_room)} {len(members):>5} {letters['T']:>7} "
             f"{letters['a']:>6} {letters['.']:>4} {letters['N']:>5} {letters['O']:>4} {oldest:>7}"
         )
-        clients = Counter(b.connection.client.label for b in members if b.connection and b.connection.client)
+        clients = Counter(label for b in members if (label := _client(b)))
         lines += [f" by {_fit(label, room - 3)} {n:>5}" for label, n in clients.most_common(CLIENTS_SHOWN)]
     return lines
 
@@ -124,7 +128,42 @@ def _holder(backend: Backend) -> tuple[str, str]:
     title = backend.title
     name = f"{title.user}@{title.database}" if title.user and title.database else title.user or title.text or "?"
     host = title.host or "?"
+    if backend.via is not None:
+        return name, f"pgbouncer {backend.via.pooler}"
     return name, "unix socket" if host == LOCAL_HOST else host
+
+
+def _client(backend: Backend) -> str | None:
+    """Who holds it, where that is known better than by the address: behind a pooler the application, or nobody."""
+    via = backend.via
+    if via is None:
+        client = backend.connection.client if backend.connection is not None else None
+        return client.label if client is not None else None
+    if via.client is None:
+        return None
+    address = via.client.address or "unix socket"
+    return via.process.label if via.process else f"{via.client.application or via.client.user}@{address}"
+
+
+def _pooler(pooling: Pooling, width: int) -> list[str]:
+    """One pooler: both hops, and what its console tells of its pools."""
+    pooler = pooling.pooler
+    pids = ", ".join(map(str, pooler.pids))
+    version = f" {pooling.reading.version}" if pooling.reading is not None else ""
+    lines = [f"{pooler.label}   PgBouncer{version}   pid {pids}"]
+    hops = f"{count(len(pooling.clients), 'socket')} of applications, {count(len(pooling.ends), 'socket')} to databases"
+    lines += _wrap("HOPS         ", hops, width)
+    if pooling.reading is None:
+        lines += _wrap("NOT SEEN     ", "who waits, who holds which server: add receivers.pgbouncer", width)
+        return lines
+    for pool in pooling.reading.pools:
+        waiting = f", {pool.clients_waiting} waiting for {age(pool.max_wait)}" if pool.clients_waiting else ""
+        text = (
+            f"{pool.user}@{pool.database} {pool.mode}: {pool.servers_active} of {pool.size or '?'} in use, "
+            f"{pool.servers_idle} idle, {count(pool.clients_active, 'client')}{waiting}{', PAUSED' * pool.paused}"
+        )
+        lines += _wrap("POOL         ", text, width)
+    return lines
 
 
 def _no_slot(sight: Sight, width: int) -> list[str]:

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgsonar.model import Backend, Connection, Sight, TcpState
+from pgsonar.model import Backend, Connection, Pooling, Sight, Socket, TcpState, Via
 
 Json = dict[str, object]
 
 
-def scan_object(sights: Iterable[Sight], time: str, missing: Iterable[str]) -> Json:
-    """`{time, servers, connections, ledgers, missing}`."""
-    sights = list(sights)
+def scan_object(sights: Iterable[Sight], time: str, missing: Iterable[str], pooling: Iterable[Pooling] = ()) -> Json:
+    """`{time, servers, poolers, connections, ledgers, missing}`."""
+    sights, pooling = list(sights), list(pooling)
     return {
         "time": time,
         "servers": [_server(sight) for sight in sights],
-        "connections": [row for sight in sights for row in _connections(sight)],
+        "poolers": [_pooler(one) for one in pooling],
+        "connections": [row for sight in sights for row in _connections(sight)]
+        + [row for one in pooling for row in _hops(one)],
         "ledgers": [_ledger(sight) for sight in sights],
-        "missing": [*missing, *(f"{s.server.label}: {sentence}" for s in sights for sentence in s.server.missing)],
+        "missing": [
+            *missing,
+            *(f"{s.server.label}: {sentence}" for s in sights for sentence in s.server.missing),
+            *(sentence for one in pooling for sentence in one.pooler.missing),
+        ],
     }
 
 
@@ -42,6 +48,66 @@ def _server(sight: Sight) -> Json:
     }
 
 
+def _pooler(pooling: Pooling) -> Json:
+    pooler = pooling.pooler
+    return {
+        "id": pooler.id,
+        "address": pooler.address,
+        "port": pooler.port,
+        "pids": list(pooler.pids),
+        "config_file": pooler.config_file,
+        "pools": [pool._asdict() for pool in pooling.reading.pools] if pooling.reading is not None else None,
+    }
+
+
+def _hops(pooling: Pooling) -> Iterable[Json]:
+    """Connections of applications to the pooler, and its own to databases."""
+    told = {(c.address, c.port): c for c in pooling.reading.clients} if pooling.reading is not None else {}
+    for connection in pooling.clients:
+        socket = connection.socket
+        client = told.get((socket.remote.address, socket.remote.port))
+        yield _row(
+            server=pooling.pooler.id,
+            side="pooler_client",
+            **_tcp(socket),
+            user=client.user if client is not None else None,
+            database=client.database if client is not None else None,
+            activity=client.state if client is not None else None,
+        )
+    for end, state in pooling.ends.items():
+        yield _row(
+            server=pooling.pooler.id,
+            side="pooler_server",
+            state=state.spelling,
+            local_address=end.address,
+            local_port=end.port,
+        )
+
+
+_COLUMNS = (
+    *("server", "side", "state", "local_address", "local_port", "remote_address", "remote_port", "inode"),
+    *("backend_pid", "user", "database", "activity", "age_seconds", "state_seconds", "client", "via"),
+)
+
+
+def _row(**known: object) -> Json:
+    """A connection with every column; what is not given is unknown."""
+    return dict.fromkeys(_COLUMNS) | known
+
+
+def _tcp(socket: Socket | None) -> Json:
+    if socket is None:
+        return {}
+    return {
+        "state": socket.state.spelling,
+        "local_address": socket.local.address,
+        "local_port": socket.local.port,
+        "remote_address": socket.remote.address,
+        "remote_port": socket.remote.port,
+        "inode": socket.inode,
+    }
+
+
 def _connections(sight: Sight) -> Iterable[Json]:
     for connection in sight.connections:
         yield _connection(sight, connection, sight.backend_of.get(connection.id))
@@ -57,22 +123,30 @@ def _connection(sight: Sight, connection: Connection | None, backend: Backend | 
     activity = title.activity if title else None
     if title and activity and title.waiting:
         activity = f"{activity} waiting"
+    return _row(
+        server=sight.server.id,
+        side="server",
+        **_tcp(socket),
+        backend_pid=backend.pid if backend else None,
+        user=title.user if title else None,
+        database=title.database if title else None,
+        activity=activity,
+        age_seconds=round((sight.at - backend.started) / 1e9, 3) if backend else None,
+        state_seconds=_state_seconds(connection) if connection else None,
+        client=connection.client._asdict() if connection and connection.client else None,
+        via=_via(backend.via) if backend and backend.via else None,
+    )
+
+
+def _via(via: Via) -> Json:
+    """The way through a pooler: its name and, while one holds the session, the application."""
+    client = via.client
     return {
-        "server": sight.server.id,
-        "side": "server",
-        "state": socket.state.spelling if socket else None,
-        "local_address": socket.local.address if socket else None,
-        "local_port": socket.local.port if socket else None,
-        "remote_address": socket.remote.address if socket else None,
-        "remote_port": socket.remote.port if socket else None,
-        "inode": socket.inode if socket else None,
-        "backend_pid": backend.pid if backend else None,
-        "user": title.user if title else None,
-        "database": title.database if title else None,
-        "activity": activity,
-        "age_seconds": round((sight.at - backend.started) / 1e9, 3) if backend else None,
-        "state_seconds": _state_seconds(connection) if connection else None,
-        "client": connection.client._asdict() if connection and connection.client else None,
+        "pooler": via.pooler,
+        "address": client.address if client is not None else None,
+        "port": client.port if client is not None else None,
+        "application": client.application if client is not None else None,
+        "client": via.process._asdict() if via.process is not None else None,
     }
 
 

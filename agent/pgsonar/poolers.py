@@ -1,0 +1,147 @@
+"""Which sessions came through PgBouncer, and whose they are: the application's connection, the pooler, the backend.
+
+The rule: the pooler's end of a server connection is the client's end in the database's eyes, so the address and port
+join the two; over a unix socket the backend's pid does. A pooler is named, and never taken for the culprit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pgsonar.model import (
+    LOCAL_HOST,
+    Backend,
+    ClientProcess,
+    Connection,
+    Endpoint,
+    Pooler,
+    PoolerClient,
+    PoolerReading,
+    PoolerServer,
+    Server,
+    TcpState,
+    Via,
+)
+
+_WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with
+
+
+class PoolerTable:
+    """The poolers of this host, and what consoles told last, also those of poolers elsewhere."""
+
+    def __init__(self) -> None:
+        self.poolers: dict[str, Pooler] = {}
+        self.ends: dict[str, dict[Endpoint, TcpState]] = {}  # by pooler: its ends of connections to databases
+        self._readings: dict[Endpoint, tuple[PoolerReading, int]] = {}
+        self._processes: dict[tuple[Endpoint, str, Endpoint], ClientProcess | None] = {}
+
+    def take(self, reading: PoolerReading, holds: int) -> None:
+        """Notes a reading, which holds for so many ns."""
+        self._readings[reading.endpoint] = reading, holds
+        there = {(c.ptr, Endpoint(c.address, c.port)) for c in reading.clients if c.address and c.port}
+        self._processes = {
+            key: client
+            for key, client in self._processes.items()
+            if key[0] != reading.endpoint or (key[1], key[2]) in there
+        }
+
+    def readings(self, at: int) -> list[PoolerReading]:
+        """Those that hold still."""
+        return [reading for reading, holds in self._readings.values() if at - reading.at < holds]
+
+    def of(self, pooler: Pooler, at: int) -> PoolerReading | None:
+        """What the console of a pooler of this host told."""
+        return next((r for r in self.readings(at) if _is_of(r, pooler)), None)
+
+    def join(self, server: Server, backends: Iterable[Backend], at: int) -> None:
+        """Tells each backend the way its session came."""
+        by_end: dict[Endpoint, tuple[PoolerReading, PoolerServer]] = {}
+        by_pid: dict[int, tuple[PoolerReading, PoolerServer]] = {}
+        clients: dict[tuple[Endpoint, str], PoolerClient] = {}
+        for reading in self.readings(at):
+            clients |= {(reading.endpoint, client.ptr): client for client in reading.clients}
+            for one in reading.servers:
+                if one.local is not None and one.remote is not None and one.remote.port == server.port:
+                    by_end[one.local] = reading, one
+                elif one.local is None and one.backend_pid is not None:
+                    by_pid[one.backend_pid] = reading, one
+        owner = {end: pooler for pooler, ends in self.ends.items() for end in ends}
+        if not (by_end or by_pid or owner):
+            return
+        for backend in backends:
+            end = _client_end(backend)
+            known = by_end.get(end) if end is not None else by_pid.get(backend.inner_pid)
+            if known is not None and (end is not None or known[1].user == backend.title.user):
+                reading, one = known
+                client = clients.get((reading.endpoint, one.link)) if one.link else None
+                backend.via = Via(self._label(reading), client, self._process(reading.endpoint, client))
+            elif end in owner:
+                backend.via = Via(self.poolers[owner[end]].label)
+
+    def hops(self, backend: Backend, at: int) -> tuple[int, Endpoint, Endpoint] | None:
+        """The application's connection behind a backend (namespace, pooler's end, application's end), to look for."""
+        client = backend.via.client if backend.via is not None else None
+        if client is None or client.local is None or client.address is None or client.port is None:
+            return None
+        for pooler in self.poolers.values():
+            reading = self.of(pooler, at)
+            if reading is not None and client in reading.clients:
+                key = reading.endpoint, client.ptr, Endpoint(client.address, client.port)
+                return None if key in self._processes else (pooler.netns, client.local, key[2])
+        return None
+
+    def note_process(self, backend: Backend, process: ClientProcess | None, at: int) -> None:
+        """Remembers who the application is, for as long as its connection stands."""
+        client = backend.via.client if backend.via is not None else None
+        if backend.via is None or client is None or client.address is None or client.port is None:
+            return
+        for reading in self.readings(at):
+            if client in reading.clients:
+                self._processes[reading.endpoint, client.ptr, Endpoint(client.address, client.port)] = process
+        backend.via = backend.via._replace(process=process)
+
+    def _process(self, endpoint: Endpoint, client: PoolerClient | None) -> ClientProcess | None:
+        if client is None or client.address is None or client.port is None:
+            return None
+        return self._processes.get((endpoint, client.ptr, Endpoint(client.address, client.port)))
+
+    def _label(self, reading: PoolerReading) -> str:
+        here = next((p for p in self.poolers.values() if _is_of(reading, p)), None)
+        return here.label if here is not None else str(reading.endpoint)
+
+
+def _is_of(reading: PoolerReading, pooler: Pooler) -> bool:
+    endpoint = reading.endpoint
+    if endpoint.port != pooler.port:
+        return False
+    if endpoint.address.startswith("/"):
+        return endpoint.address == pooler.socket_directory
+    return endpoint.address in {"localhost", "127.0.0.1", "::1", pooler.address} | pooler.addresses
+
+
+def _client_end(backend: Backend) -> Endpoint | None:
+    """The client's end of a backend's connection, as the database has it."""
+    if backend.connection is not None:
+        return backend.connection.socket.remote
+    title = backend.title
+    if title.host is None or title.host == LOCAL_HOST or title.port is None:
+        return None
+    return Endpoint(title.host, title.port)
+
+
+def is_poolers(connection: Connection, poolers: Iterable[Pooler]) -> bool:
+    """Whether a connection is to a pooler that shares its port with a server, on another address."""
+    local = connection.socket.local
+    return any(p.netns == connection.netns and p.port == local.port and local.address in p.addresses for p in poolers)
+
+
+def is_on(connection: Connection, pooler: Pooler) -> bool:
+    """Whether a connection is one of an application to a pooler."""
+    local = connection.socket.local
+    anywhere = not pooler.addresses or pooler.addresses & _WILDCARDS
+    return (
+        connection.netns == pooler.netns
+        and local.port == pooler.port
+        and connection.socket.state != TcpState.LISTEN
+        and (bool(anywhere) or local.address in pooler.addresses)
+    )
