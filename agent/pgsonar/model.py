@@ -7,6 +7,7 @@ are nanoseconds since the epoch. A `Moment` carries both.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -474,6 +475,20 @@ class DatabaseReading:
         return {s.pid: s for s in self.sessions if s.holds_a_slot and s.state != "starting"}
 
 
+@dataclass(slots=True)
+class LogCounts:
+    """What a server's log has told since it is followed."""
+
+    by_class: Counter[str] = field(default_factory=Counter)  # sources.serverlog.CLASSES
+    last_line: dict[str, str] = field(default_factory=dict)
+    skipped_bytes: int = 0
+
+    def add(self, other: LogCounts) -> None:
+        self.by_class.update(other.by_class)
+        self.last_line |= other.last_line
+        self.skipped_bytes += other.skipped_bytes
+
+
 class Severity(IntEnum):
     """OpenTelemetry's SeverityNumber; `word` is what records and metrics carry."""
 
@@ -527,6 +542,7 @@ class Sight:
     backend_of: dict[int, Backend]  # by connection id
     overflowing: bool = False  # the kernel dropped clients of a full accept queue within the last ten seconds
     reading: DatabaseReading | None = None  # what its login told last
+    refused: int = 0  # clients refused for want of a slot within the last minute, as its log tells
 
 
 class Member(NamedTuple):

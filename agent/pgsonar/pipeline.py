@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -30,6 +30,7 @@ from pgsonar.model import (
     DatabaseReading,
     EpisodeEvent,
     Finding,
+    LogCounts,
     Moment,
     Pooler,
     PoolerReading,
@@ -52,6 +53,7 @@ from pgsonar.sources.clients import ClientFinder, Hop
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
 from pgsonar.sources.poolers import PoolerFinder
+from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, source_name
 
@@ -63,6 +65,7 @@ LIMIT_HINT = (
 
 
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
+REFUSALS_STAND = 60 * SECOND  # how long refused clients count as refused now
 LOOK_FOR_CLIENTS = 60 * SECOND  # until a client that was not found is looked for again
 
 
@@ -86,6 +89,7 @@ class Sources:
     poolers: PoolerFinder
     databases: tuple[Poller[DatabaseReading], ...] = ()
     consoles: tuple[Poller[PoolerReading], ...] = ()
+    logs: ServerLogs | None = None
     source: str = "auto"
     destroy_events: str = "auto"
     proc: str = "/proc"
@@ -109,6 +113,8 @@ class Pipeline:
         self.correlation = Correlation()
         self.readings = Readings()
         self.poolers = PoolerTable()
+        self.logs: dict[str, LogCounts] = {}
+        self._refusals: dict[str, deque[tuple[int, int]]] = {}  # by server: instants, and how many there were by then
         self._ends_at = 0
         self.rules = rules(leaks) if leaks is not None else []
         self.episodes = EpisodeTracker(self.rules, _random_id)
@@ -231,6 +237,7 @@ class Pipeline:
         """Looks at every server, and tells what has opened, grown worse or ended."""
         self.take_readings()
         self.join_poolers(now.at)
+        self._read_logs(now.at)
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
@@ -238,6 +245,20 @@ class Pipeline:
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
         self._tell(self.episodes.update(self._with_clients(findings, sights, now.at), looked_at, now))
         return sights
+
+    def _read_logs(self, at: int) -> None:
+        if self.sources.logs is None:
+            return
+        self.logs = self.sources.logs.read([server for server in self.servers.values() if server.pid])
+        for server, counts in self.logs.items():
+            past = self._refusals.setdefault(server, deque([(at, 0)]))
+            past.append((at, sum(counts.by_class[name] for name in REFUSALS_OF_SLOTS)))
+            while len(past) > 1 and at - past[1][0] >= REFUSALS_STAND:
+                past.popleft()
+
+    def _refused_lately(self, server: str) -> int:
+        past = self._refusals.get(server)
+        return past[-1][1] - past[0][1] if past else 0
 
     def _with_clients(self, findings: list[Finding], sights: list[Sight], at: int) -> list[Finding]:
         """The findings with the processes behind them, where these run on this host."""
@@ -314,6 +335,7 @@ class Pipeline:
             backend_of=owners(backends),
             overflowing=self.namespaces.is_overflowing(server.netns, at),
             reading=reading,
+            refused=self._refused_lately(server.id),
         )
 
     def _in_sight(self, at: int) -> list[Server]:
@@ -377,6 +399,7 @@ class Pipeline:
             leaks_open=leaks,
             leaks_ever={(k, s): n for (owner, k, s), n in self.episodes.opened.items() if owner == server.id},
             clients=self._clients.setdefault(server.id, StickyNames()),
+            log=self.logs.get(server.id),
         )
 
     def _agent_reading(self, now: Moment) -> AgentReading:
@@ -413,6 +436,7 @@ class Pipeline:
         """What cannot be told, and what would change that."""
         reasons = self.unwatched()
         reasons += [p for poller in self.pollers() if (p := poller.problem)]
+        reasons += self.sources.logs.problems() if self.sources.logs is not None else []
         reasons += [missing for pooler in self.poolers.poolers.values() for missing in pooler.missing]
         for server in self.servers.values():
             if server.limits.ceiling is None:

@@ -30,6 +30,7 @@ from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
 from pgsonar.sources.poolers import PoolerFinder
 from pgsonar.sources.processes import Processes
+from pgsonar.sources.serverlog import LogReader, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
 
@@ -85,6 +86,9 @@ def open_sources(config: Config) -> Sources:
         ),
         databases=open_databases(config),
         consoles=open_consoles(config),
+        logs=ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
+        if config.serverlog
+        else None,
         source=config.sockets.source,
         destroy_events=config.sockets.destroy_events,
     )

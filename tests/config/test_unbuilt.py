@@ -7,7 +7,6 @@ from pgsonar.config import schema, unbuilt
 from pgsonar.detectors import DETECTORS
 
 REFUSED = {
-    "receivers: {serverlog: }": "receivers.serverlog",
     "processors: {owners: }": "processors.owners",
     "exporters: {prometheus: }": "exporters.prometheus",
     "extensions: {file_storage: }": "extensions.file_storage",
@@ -34,10 +33,10 @@ def test_what_is_not_built_yet_is_refused_by_its_key(refused, text, key):
     assert "errors" not in message
 
 
-def test_a_receiver_not_built_yet_is_told_as_such_in_a_pipeline_too(refused):
-    message = refused("service: {pipelines: {metrics: {receivers: [sockets, serverlog], exporters: [otlp_http]}}}")
+def test_an_exporter_not_built_yet_is_told_as_such_in_a_pipeline_too(refused):
+    message = refused("service: {pipelines: {metrics: {receivers: [sockets], exporters: [prometheus]}}}")
 
-    assert "serverlog is not in this version" in message
+    assert "prometheus is not in this version" in message
 
 
 def test_defaults_written_out_are_no_mistake(read):

@@ -180,6 +180,13 @@ class TestPoolExhausted:
     def test_without_a_ceiling_there_is_no_verdict(self):
         assert self.used(500, limits=Limits()) == []
 
+    def test_refusals_are_critical_at_once_whatever_the_share(self):
+        full = find(PoolExhausted(), [backend(title())], refused=3)
+        unknown = find(PoolExhausted(), [], of=server(limits=Limits()), refused=1)
+
+        assert [(f.severity, f.opens, f.evidence["pgsonar.refused"]) for f in full] == [(Severity.CRITICAL, True, 3)]
+        assert [(f.severity, f.opens) for f in unknown] == [(Severity.CRITICAL, True)]
+
     def test_walsenders_and_workers_take_no_slot(self):
         others = [
             backend(title(kind=kind), pid=n) for n, kind in enumerate([BackendKind.WALSENDER, BackendKind.WORKER] * 20)

@@ -5,9 +5,24 @@ from collections import Counter
 import pytest
 
 from build import START, backend, connection, server, sight, tcp, title
-from pgsonar.model import SECOND, BackendKind, Limits, Moment, ScanStats, Severity, TcpState
+from pgsonar.model import (
+    SECOND,
+    BackendKind,
+    Endpoint,
+    Limits,
+    LogCounts,
+    Moment,
+    Pool,
+    Pooler,
+    PoolerReading,
+    Pooling,
+    ScanStats,
+    Severity,
+    TcpState,
+)
 from pgsonar.signals.catalog import (
     AGENT_METRICS,
+    POOLER_METRICS,
     SERVER_METRICS,
     AgentReading,
     ServerReading,
@@ -15,7 +30,7 @@ from pgsonar.signals.catalog import (
     metric_table,
     state_of,
 )
-from pgsonar.signals.metrics import Identity, agent_rows, server_rows
+from pgsonar.signals.metrics import Identity, agent_rows, pooler_rows, server_rows
 from pgsonar.signals.rows import Exemplar
 
 NOW = Moment(START + SECOND, 1_700_000_000 * SECOND)
@@ -31,6 +46,7 @@ def reading(backends=(), connections=(), of=None, **changes):
         "leaks_open": {("auth_stuck", Severity.HIGH): 15},
         "leaks_ever": {("auth_stuck", Severity.WARNING): 16},
         "clients": StickyNames(),
+        "log": LogCounts(Counter(all_slots=17, authentication_timeout=18, lost_client=19), {}, 20),
     }
     return ServerReading(**(known | changes))
 
@@ -58,6 +74,11 @@ def test_each_metric_reads_its_own_value():
     ]
     assert values(what, "pgsonar.slot.reserved") == [({}, 3)]
     assert values(what, "pgsonar.slot.utilization") == [({}, 2 / 27)]
+    assert ({"pgsonar.refusal": "all_slots"}, 17) in values(what, "pgsonar.refused")
+    assert values(what, "pgsonar.login.timeout") == [({}, 18)]
+    assert values(what, "pgsonar.client.lost") == [({}, 19)]
+    assert values(what, "pgsonar.log.skipped") == [({}, 20)]
+    assert values(reading(log=None), "pgsonar.refused") == []
     assert values(what, "pgsonar.listener.backlog") == [({}, 7)]
     assert values(what, "pgsonar.listener.overflow") == [({}, 13)]
     assert values(what, "pgsonar.queue.receive") == [({}, 22)]
@@ -128,10 +149,9 @@ def test_command_tags_are_folded_into_states(activity, state):
 
 def test_no_metric_is_about_a_single_connection():
     forbidden = {"process.pid", "postgresql.pid", "client.port", "network.peer.port", "pgsonar.inode"}
-    metrics = (*SERVER_METRICS, *AGENT_METRICS)
-
-    assert not any(forbidden & set(metric.attributes) for metric in metrics)
-    assert len({metric.name for metric in metrics}) == len(metrics)
+    assert not any(forbidden & set(metric.attributes) for metric in (*SERVER_METRICS, *POOLER_METRICS, *AGENT_METRICS))
+    for metrics in (SERVER_METRICS, POOLER_METRICS, AGENT_METRICS):
+        assert len({metric.name for metric in metrics}) == len(metrics)
 
 
 def test_points_carry_only_the_attributes_the_catalog_declares():
@@ -141,6 +161,34 @@ def test_points_carry_only_the_attributes_the_catalog_declares():
 
     assert {row.name for row in rows} == set(declared)
     assert [row.name for row in rows for point in row.points if not set(point.attributes) <= declared[row.name]] == []
+
+
+def test_a_pooler_tells_of_both_hops_and_of_its_pools():
+    pool = Pool("shop", "app", 9, 3, 4, 2, 1, 7.5, "transaction", 5)
+    told = PoolerReading(at=0, endpoint=Endpoint("h", 6432), version="1.18", pools=(pool,), clients=(), servers=())
+    pooler = Pooler("p", (7,), 1, 6432, "10.0.0.9")
+    ends = {Endpoint("10.0.0.9", 4): TcpState.ESTABLISHED}
+    rows = {row.name: row for row in pooler_rows(Pooling(pooler, [connection(tcp(1))], ends, told), 5, NOW)}
+
+    def told_by(name):
+        drop = {"server.address", "server.port", "db.client.connection.pool.name"}
+        return [({k: v for k, v in p.attributes.items() if k not in drop}, p.value) for p in rows[name].points]
+
+    assert told_by("pgsonar.connection.count") == [
+        ({"network.connection.state": "established", "pgsonar.side": "pooler_client"}, 1),
+        ({"network.connection.state": "established", "pgsonar.side": "pooler_server"}, 1),
+    ]
+    assert told_by("db.client.connection.count") == [
+        ({"db.client.connection.state": "used"}, 4),
+        ({"db.client.connection.state": "idle"}, 2),
+    ]
+    assert told_by("db.client.connection.max") == [({}, 5)]
+    assert told_by("db.client.connection.pending_requests") == [({}, 3)]
+    assert told_by("pgsonar.pool.wait") == [({}, 7.5)]
+    (point, _) = rows["db.client.connection.count"].points
+    assert point.attributes["db.client.connection.pool.name"] == "10.0.0.9:6432/shop/app"
+    without = {row.name for row in pooler_rows(Pooling(pooler, [], ends, None), 5, NOW)}
+    assert without == {"pgsonar.connection.count"}
 
 
 def test_the_agent_tells_how_well_it_scans():

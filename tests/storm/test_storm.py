@@ -128,7 +128,7 @@ def test_nothing_stable_is_lost_and_everything_else_is_accounted_for(storm, sour
         assert source_name(stats.source) == source
         assert (stats.lost_changes, stats.incomplete, stats.malformed) == (0, 0, 0)
         assert stats.opened == len(came) == stats.closed
-        assert len(came) <= stormed
+        assert len(came) <= stormed, stats
         assert stormed - len(came) <= stats.unseen
         if events == "always":
             assert (len(came), stats.unseen) == (stormed, 0) or stats.lost_events

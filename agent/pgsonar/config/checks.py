@@ -29,6 +29,8 @@ def check_components(components: Components, problems: Problems) -> None:
                 _check_sockets(section, key, problems)
             elif isinstance(section, schema.PostgresqlReceiver | schema.PgbouncerReceiver):
                 _check_login(section, key, problems)
+            elif isinstance(section, schema.ServerlogReceiver) and not section.include:
+                problems.error(f"{key}.include", "names no file", "for example [/var/log/postgresql/*.log]")
             elif isinstance(section, schema.LeaksProcessor):
                 _check_leaks(section, key, problems)
             elif isinstance(section, schema.OtlpExporter):

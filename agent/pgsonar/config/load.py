@@ -24,6 +24,7 @@ from pgsonar.config.schema import (
     Pipelines,
     PostgresqlReceiver,
     Section,
+    ServerlogReceiver,
     Service,
     SocketsReceiver,
 )
@@ -54,6 +55,7 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
         sockets=_sockets(components),
         postgresql=_used("receivers", PostgresqlReceiver, components, pipelines),
         pgbouncer=_used("receivers", PgbouncerReceiver, components, pipelines),
+        serverlog=_used("receivers", ServerlogReceiver, components, pipelines),
         leaks=_leaks(components, pipelines),
         exporters=_used("exporters", Section, components, pipelines),
         pipelines=pipelines,

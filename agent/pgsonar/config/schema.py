@@ -328,6 +328,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     sockets: SocketsReceiver
     postgresql: dict[str, PostgresqlReceiver]  # only those a pipeline uses
     pgbouncer: dict[str, PgbouncerReceiver]
+    serverlog: dict[str, ServerlogReceiver]
     leaks: LeaksProcessor | None  # None: no pipeline uses it
     exporters: dict[str, Section]  # only those a pipeline uses
     pipelines: Pipelines

@@ -10,7 +10,7 @@ from pgsonar.config import schema
 from pgsonar.config.problems import Problems
 
 COMPONENTS: dict[str, frozenset[str]] = {
-    "receivers": frozenset({"serverlog"}),
+    "receivers": frozenset(),
     "processors": frozenset({"owners"}),
     "exporters": frozenset({"prometheus"}),
     "extensions": frozenset({"file_storage", "status_page"}),

@@ -2,7 +2,7 @@
 
 Used slots are counted from the processes, so the count holds logins that never finish and backends without a client,
 which a count of pg_stat_activity or of sockets misses. Measured against what ordinary clients can have: max_connections
-less the reserved slots. Without a known ceiling there is no verdict.
+less the reserved slots. Without a known ceiling only refusals tell, where the server's log is read; they open at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pgsonar.detectors.evidence import Evidence
 from pgsonar.model import Finding, Severity, Sight
 
 RELEASE = 0.05  # an episode ends this far below the share at which it began
@@ -29,12 +30,12 @@ class PoolExhausted:
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         share = sight.ledger.utilization
-        if share is None or share < self.warning - RELEASE:
+        if not sight.refused and (share is None or share < self.warning - RELEASE):
             return
         severity = Severity.WARNING
-        if share >= self.high:
+        if share is not None and share >= self.high:
             severity = Severity.HIGH
-        if share >= self.critical:
+        if sight.refused or (share is not None and share >= self.critical):
             severity = Severity.CRITICAL
         holders = {f"pgsonar.slot.holder.{name}": count for name, count in sight.ledger.holders.items() if count}
         yield Finding(
@@ -43,7 +44,12 @@ class PoolExhausted:
             identity="",
             onset=None,
             severity=severity,
-            opens=share >= self.warning,
+            opens=bool(sight.refused) or (share is not None and share >= self.warning),
             confidence="likely" if sight.server.limits.guessed else "certain",
-            evidence={"pgsonar.slot.utilization": round(share, 4), **holders},
+            evidence=_evidence(sight, share) | holders,
         )
+
+
+def _evidence(sight: Sight, share: float | None) -> Evidence:
+    evidence: Evidence = {} if share is None else {"pgsonar.slot.utilization": round(share, 4)}
+    return evidence | ({"pgsonar.refused": sight.refused} if sight.refused else {})

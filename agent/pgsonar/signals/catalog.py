@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from pgsonar.connections import OTHER
-from pgsonar.model import Activity, Backend, BackendKind, Pool, Pooling, ScanStats, Severity, Sight
+from pgsonar.model import Activity, Backend, BackendKind, LogCounts, Pool, Pooling, ScanStats, Severity, Sight
 from pgsonar.signals.rows import Attributes
 
 Read = TypeVar("Read")
@@ -32,6 +32,7 @@ class ServerReading:
     leaks_open: dict[tuple[str, Severity], int]
     leaks_ever: dict[tuple[str, Severity], int]
     clients: StickyNames
+    log: LogCounts | None = None  # None: no log of it is followed
 
 
 @dataclass(slots=True)
@@ -142,6 +143,19 @@ def _unaccounted(reading: ServerReading) -> Reading:
         yield {"pgsonar.views": "slot_and_session"}, reading.sight.ledger.gap
 
 
+REFUSALS = ("all_slots", "reserved", "role", "database", "walsenders")
+
+
+def _refused(reading: ServerReading) -> Reading:
+    if reading.log is not None:
+        for name in REFUSALS:
+            yield {"pgsonar.refusal": name}, reading.log.by_class[name]
+
+
+def _logged(name: str) -> Callable[[ServerReading], Reading]:
+    return lambda reading: [] if reading.log is None else [({}, reading.log.by_class[name])]
+
+
 def _by_client(counts: dict[str, int]) -> Reading:
     return (({"client.address": client}, number) for client, number in counts.items())
 
@@ -157,7 +171,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         "updowncounter",
         "{connection}",
         ("network.connection.state", "pgsonar.side"),
-        "Sockets on the server's port by TCP state.",
+        "Sockets by TCP state: on a server's port, and of a pooler to its clients and to its databases.",
         _connections,
     ),
     Metric(
@@ -257,6 +271,38 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         lambda reading: [({}, sum(c.socket.rx_queue for c in reading.sight.connections))],
     ),
     Metric(
+        "pgsonar.refused",
+        "counter",
+        "{connection}",
+        ("pgsonar.refusal",),
+        "Clients refused with 53300 by what was used up, as the server's log tells.",
+        _refused,
+    ),
+    Metric(
+        "pgsonar.login.timeout",
+        "counter",
+        "{connection}",
+        (),
+        "Logins ended by authentication_timeout, as the server's log tells.",
+        _logged("authentication_timeout"),
+    ),
+    Metric(
+        "pgsonar.client.lost",
+        "counter",
+        "{connection}",
+        (),
+        "Sessions whose client vanished, as the server's log tells.",
+        _logged("lost_client"),
+    ),
+    Metric(
+        "pgsonar.log.skipped",
+        "counter",
+        "By",
+        (),
+        "Bytes of the server's log passed over because it grew too fast.",
+        lambda reading: [] if reading.log is None else [({}, reading.log.skipped_bytes)],
+    ),
+    Metric(
         "pgsonar.own.connections",
         "gauge",
         "{connection}",
@@ -326,7 +372,7 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         "updowncounter",
         "{connection}",
         ("network.connection.state", "pgsonar.side"),
-        "Sockets of a pooler by TCP state: of applications (pooler_client), and to databases (pooler_server).",
+        "As of servers; the side is pooler_client towards applications, pooler_server towards databases.",
         _hops,
     ),
     Metric(
@@ -476,7 +522,7 @@ SPANS: tuple[tuple[str, str], ...] = (("pgsonar.leak", "One ended episode, from 
 def metric_table() -> str:
     """The catalog as the Markdown tables of the README."""
     lines = ["| metric | kind | unit | attributes | what it is |", "| --- | --- | --- | --- | --- |"]
-    metrics: list[Metric[Any]] = [*SERVER_METRICS, *AGENT_METRICS]
+    metrics: list[Metric[Any]] = [*SERVER_METRICS, *POOLER_METRICS[1:], *AGENT_METRICS]
     for metric in metrics:
         attributes = ", ".join(f"`{name}`" for name in metric.attributes) or "-"
         lines.append(f"| `{metric.name}` | {metric.kind} | `{metric.unit}` | {attributes} | {metric.sentence} |")
