@@ -233,11 +233,18 @@ static void came_from_elsewhere(pgs_table *table, uint32_t index)
         table->cursor = place + 1;
 }
 
+/* A dump may read a socket while it is taken down: in CLOSE or, before that, with its ports cleared. It is as good as
+ * absent. */
+static int is_taken_down(const pgs_row *row)
+{
+    return row->state == PGS_CLOSE || !row->local_port || (!row->remote_port && row->state != PGS_LISTEN);
+}
+
 int pgs_table_meet(pgs_table *table, const pgs_row *row, pgs_entry **entry)
 {
     uint32_t index = pgs_table_find(table, row);
     *entry = NULL;
-    if (row->state == PGS_CLOSE) /* being taken down while it was read, its addresses perhaps already cleared: absent */
+    if (is_taken_down(row))
         return PGS_OK;
     if (index == PGS_NEW)
         return table->ends_are_told && !is_full(row) ? PGS_OK : add_difference(table, PGS_NEW, row);
@@ -353,20 +360,11 @@ static void tell_short_life(pgs_table *table, const pgs_row *row, const pgs_deta
     table->short_lived++;
 }
 
-/* A socket that was reset with data unread has forgotten its peer by the time its end is told (tcp_disconnect). */
-static uint32_t find_cookie(const pgs_table *table, uint64_t cookie)
-{
-    for (uint32_t i = 0; i < table->count; i++)
-        if (table->entries[i].owned_cookie == cookie)
-            return i;
-    return PGS_NEW;
-}
-
 void pgs_table_ended(pgs_table *table, const pgs_row *row, const pgs_details *details, uint64_t at)
 {
     if (row->state == PGS_LISTEN || pgs_told_was(&table->told, row->cookie))
         return;
-    uint32_t index = row->remote_port ? pgs_table_find(table, row) : find_cookie(table, row->cookie);
+    uint32_t index = pgs_table_find(table, row);
     const pgs_entry *entry = index == PGS_NEW ? NULL : &table->entries[index];
     if (!entry || (entry->owned_cookie && entry->owned_cookie != row->cookie)) {
         tell_short_life(table, row, details, at);
