@@ -31,6 +31,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("run", "pgsonar.commands.run", "run the agent"),
     Command("scan", "pgsonar.commands.scan", "look once at every server on this host"),
+    Command("doctor", "pgsonar.commands.doctor", "tell what works here, what does not, and what that costs"),
     Command("validate", "pgsonar.commands.validate", "check a configuration, and show where signals go"),
     Command("demo", "pgsonar.commands.demo", "leak connections of a PostgreSQL of its own, and find them"),
 )

@@ -1,0 +1,205 @@
+"""Tells what works here and what does not: servers, sockets, logins, logs, what is missing and what that costs.
+
+Exit code 0: all that is configured works. 1: something does not, or no server was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+from pgsonar import __version__, clock
+from pgsonar.commands.options import add_config_options
+from pgsonar.config.load import load
+from pgsonar.model import BackendKind, Sight
+from pgsonar.once import look
+from pgsonar.pipeline import Pipeline
+from pgsonar.service import host_id, open_sources
+from pgsonar.signals.metrics import Identity
+from pgsonar.sources.privileges import CAPABILITIES, privileges
+from pgsonar.views.doctor import Check, doctor_lines
+
+BY_LOGIN = "locks held, application names, transaction ages, the gap between slots and sessions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add_config_options(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (default: text)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Looks at everything once and reports."""
+    config = load(arguments.config, arguments.set, os.environ)
+    logging.getLogger("pgsonar").addHandler(logging.NullHandler())
+    sources = open_sources(config)
+    try:
+        identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
+        pipeline = Pipeline(sources, None, {}, identity, clock.now())
+        sights, _ = look(pipeline)
+        checks = [*agent(), *servers(pipeline, sights), *poolers(pipeline), *logins(pipeline), *logs(pipeline)]
+    finally:
+        sources.sampler.close()
+    if arguments.format == "json":
+        json.dump([check._asdict() for check in checks], sys.stdout)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write("\n".join(doctor_lines(checks)) + "\n")
+    return 1 if any(check.state == "broken" for check in checks) else 0
+
+
+def agent() -> Iterator[Check]:
+    """Who we are, and what we may."""
+    mine = privileges()
+    held = ", ".join(mine.capabilities) or "no capability that matters"
+    yield Check("AGENT", f"pgsonar {__version__} as {mine.user}, {held}, {mine.open_files} open files")
+    if mine.hides_processes:
+        yield Check(
+            "AGENT",
+            "/proc hides the processes of other users",
+            "broken",
+            "no server of another user is found at all",
+            "run as a member of the group in the mount option gid= of /proc, or without hidepid",
+        )
+    for name, (_, what_for) in CAPABILITIES.items():
+        if name not in mine.capabilities:
+            yield Check("AGENT", f"{name} is not held: {what_for}; the servers below say whether that matters")
+
+
+def servers(pipeline: Pipeline, sights: list[Sight]) -> Iterator[Check]:
+    """Each server, and what is known of it."""
+    for target in pipeline.sources.finder.unmatched():
+        name = target.name or target.port or target.data_directory or target.pid
+        yield Check(
+            "SERVERS",
+            f"the target {name} matches no running server",
+            "broken",
+            "it is not watched",
+            "compare receivers.sockets.targets with `pgsonar scan` without a configuration",
+        )
+    if not sights:
+        yield Check(
+            "SERVERS",
+            "no PostgreSQL server runs here",
+            "broken",
+            "everything",
+            "run pgsonar beside the server, or give receivers.postgresql the endpoint of one elsewhere",
+        )
+    reports = {report["netns"]: report for report in pipeline.namespaces.report()}
+    for sight in sights:
+        yield from _server(sight, reports.get(sight.server.netns))
+
+
+def _server(sight: Sight, scanning: dict[str, object] | None) -> Iterator[Check]:
+    server, area = sight.server, f"SERVER {sight.server.label}"
+    where = f"pid {server.pid}" if server.pid else "by its login alone"
+    yield Check(area, f"PostgreSQL {server.version or '?'}, {server.role or 'role unknown'}, {where}")
+    limits = server.limits
+    if limits.ceiling is None:
+        yield Check(
+            area,
+            "its limit is unknown",
+            "less",
+            "pool_exhausted tells by refusals in the log alone, utilization is absent",
+            "run as the postgres user, or set receivers.sockets.targets[].max_connections",
+        )
+    else:
+        guess = " (a guess)" if limits.guessed else ""
+        yield Check(area, f"{limits.ceiling} slots for applications, by {limits.source}{guess}")
+    if server.pid:
+        yield from _seen_from_outside(sight, scanning, area)
+    for sentence in server.missing:
+        yield Check(area, sentence, "less")
+    if sight.reading is None:
+        yield Check(
+            area,
+            "no login is used",
+            "less",
+            f"{BY_LOGIN} are not seen",
+            "add receivers.postgresql with a role that has pg_monitor; it takes one slot",
+        )
+
+
+def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: str) -> Iterator[Check]:
+    if sight.server.port is None:
+        yield Check(area, "its port is unknown", "less", "its sockets are not scanned", "set targets[].port")
+    elif scanning is None:
+        yield Check(
+            area,
+            "its network namespace cannot be read",
+            "less",
+            "orphaned_backend, orphaned_backend_no_socket and accept_queue",
+            "run in the same network namespace, or where /proc/PID/net can be read",
+        )
+    else:
+        reason = scanning["reason"]
+        yield Check(
+            area,
+            f"sockets are read by {scanning['source']}" + (f": {reason}" if reason else ""),
+            "less" if scanning["source"] == "procfs" and reason else "ok",
+            "ages of idleness, and ends of connections between two scans" if reason else "",
+            "grant CAP_SYS_ADMIN, or run in the server's network namespace" if reason else "",
+        )
+    children = [b for b in sight.backends if b.title.kind is not BackendKind.WORKER]
+    titled = [b for b in children if b.title.kind is not BackendKind.UNKNOWN]
+    if children and not any(b.title.activity for b in titled):
+        yield Check(
+            area,
+            "process titles say nothing of what sessions do",
+            "less",
+            "idle_in_transaction and auth_stuck",
+            "set update_process_title = on, or add receivers.postgresql",
+        )
+    else:
+        yield Check(area, f"{len(titled)} of {len(children)} sessions tell who they are by their titles")
+    if children and not any(b.inodes for b in children):
+        yield Check(
+            area,
+            "descriptors of its processes may not be looked into",
+            "less",
+            "sessions are joined to sockets by their titles, which fails where log_hostname is on",
+            "run as the postgres user with its group, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+        )
+
+
+def poolers(pipeline: Pipeline) -> Iterator[Check]:
+    """Each PgBouncer."""
+    at = clock.now().at
+    for pooler in pipeline.poolers.poolers.values():
+        area = f"PGBOUNCER {pooler.label}"
+        yield Check(area, f"pid {', '.join(map(str, pooler.pids))}, {pooler.config_file or 'configuration unknown'}")
+        for sentence in pooler.missing:
+            yield Check(area, sentence, "less")
+        if pipeline.poolers.of(pooler, at) is None:
+            yield Check(
+                area,
+                "its console is not used",
+                "less",
+                "which application holds a session, and who waits",
+                "add receivers.pgbouncer with a user of stats_users",
+            )
+
+
+def logins(pipeline: Pipeline) -> Iterator[Check]:
+    """Each login that is configured."""
+    for poller in pipeline.pollers():
+        problem = poller.problem
+        if problem is None:
+            yield Check("LOGINS", f"{poller.name} answers")
+        else:
+            yield Check("LOGINS", problem, "broken", "what only it tells; all that needs no login goes on")
+
+
+def logs(pipeline: Pipeline) -> Iterator[Check]:
+    """The logs that are configured."""
+    if pipeline.sources.logs is None:
+        return
+    told = pipeline.sources.logs.read([server for server in pipeline.servers.values() if server.pid])
+    for sentence in pipeline.sources.logs.problems():
+        yield Check("LOGS", sentence, "broken", "refusals are not counted")
+    yield Check("LOGS", f"logs of {len(told)} servers are followed")

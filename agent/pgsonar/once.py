@@ -1,0 +1,49 @@
+"""One pass through the pipeline in the caller's own thread, for commands that look once and end.
+
+The rule: the same stages as the daemon's, in the same order; only who calls them differs.
+"""
+
+from __future__ import annotations
+
+from pgsonar import clock
+from pgsonar.model import Moment, Sight
+from pgsonar.pipeline import Pipeline
+from pgsonar.sources.sockets import Step
+
+CLIENTS_WITHIN = 3_000_000_000  # ns to find the processes of clients on this host
+ANSWER_WITHIN = 8.0  # seconds a login has: to connect (5) and to answer (3)
+
+
+def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
+    """One pass through the pipeline, without its thread: the sights, and what could not be seen at all."""
+    now: Moment = clock.now()
+    pipeline.discover(now)
+    sampler = pipeline.sources.sampler
+    # What the first step finds, the second one asks TCP_INFO of; and a slot that no session stands for is believed when
+    # two readings in a row lack it.
+    for _ in range(2):
+        for poller in pipeline.pollers():
+            poller.ask_once(ANSWER_WITHIN)
+        sampler.step(Step.DETAILS)
+        pipeline.fast_tick()
+        pipeline.title_tick(clock.now().at)
+        pipeline.take_readings()
+    for netns in pipeline.namespaces.watched():
+        pipeline.connections.note(sampler.details(netns))
+    pipeline.discover(clock.now())  # with what the logins told
+    at = clock.now().at
+    pipeline.title_tick(at)
+    pipeline.join_poolers(at)
+    sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
+    deadline = at + CLIENTS_WITHIN
+    while clock.now().at < deadline and not pipeline.name_clients([b for s in sights for b in s.backends], at):
+        pass
+    missing = [
+        f"the target {_target_text(target)} matches no running server" for target in pipeline.sources.finder.unmatched()
+    ]
+    missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
+    return sights, missing + pipeline.unwatched()
+
+
+def _target_text(target: object) -> str:
+    return str(getattr(target, "name", None) or getattr(target, "port", None) or target)

@@ -1,0 +1,45 @@
+"""What this process may do: its capabilities and limits (man 7 capabilities, man 5 proc).
+
+The rule: read, never tried out.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+from pathlib import Path
+from typing import NamedTuple
+
+# Bits of CapEff that matter to pgsonar, and what for (linux/capability.h).
+CAPABILITIES = {
+    "CAP_DAC_READ_SEARCH": (2, "data directories and configurations of other users"),
+    "CAP_SYS_PTRACE": (19, "descriptors of other users' processes, together with CAP_DAC_READ_SEARCH"),
+    "CAP_SYS_ADMIN": (21, "sock_diag in other network namespaces"),
+}
+
+
+class Privileges(NamedTuple):
+    user: str
+    capabilities: tuple[str, ...]
+    open_files: int
+    hides_processes: bool  # /proc shows our own processes alone (mount option hidepid)
+
+
+def privileges(proc: str = "/proc") -> Privileges:
+    """Of this process."""
+    effective = 0
+    for line in Path(proc, "self", "status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+    uid = os.geteuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = f"uid {uid}"
+    return Privileges(
+        user=user,
+        capabilities=tuple(name for name, (bit, _) in CAPABILITIES.items() if effective >> bit & 1),
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        hides_processes=not Path(proc, "1").exists(),
+    )
