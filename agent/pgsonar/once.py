@@ -34,6 +34,7 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     at = clock.now().at
     pipeline.title_tick(at)
     pipeline.join_poolers(at)
+    pipeline.namespaces.read(at)
     sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
     deadline = at + CLIENTS_WITHIN
     while clock.now().at < deadline and not pipeline.name_clients([b for s in sights for b in s.backends], at):

@@ -79,7 +79,7 @@ def servers(pipeline: Pipeline, sights: list[Sight]) -> Iterator[Check]:
             "SERVERS",
             f"the target {name} matches no running server",
             "broken",
-            "it is not watched",
+            "all that is to be told of it",
             "compare receivers.sockets.targets with `pgsonar scan` without a configuration",
         )
     if not sights:
@@ -105,7 +105,7 @@ def _server(sight: Sight, scanning: dict[str, object] | None) -> Iterator[Check]
             area,
             "its limit is unknown",
             "less",
-            "pool_exhausted tells by refusals in the log alone, utilization is absent",
+            "pool_exhausted, but for refusals in the log, and utilization",
             "run as the postgres user, or set receivers.sockets.targets[].max_connections",
         )
     else:
@@ -120,14 +120,14 @@ def _server(sight: Sight, scanning: dict[str, object] | None) -> Iterator[Check]
             area,
             "no login is used",
             "less",
-            f"{BY_LOGIN} are not seen",
+            BY_LOGIN,
             "add receivers.postgresql with a role that has pg_monitor; it takes one slot",
         )
 
 
 def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: str) -> Iterator[Check]:
     if sight.server.port is None:
-        yield Check(area, "its port is unknown", "less", "its sockets are not scanned", "set targets[].port")
+        yield Check(area, "its port is unknown", "less", "all that sockets tell", "set targets[].port")
     elif scanning is None:
         yield Check(
             area,
@@ -146,8 +146,11 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
             "grant CAP_SYS_ADMIN, or run in the server's network namespace" if reason else "",
         )
     children = [b for b in sight.backends if b.title.kind is not BackendKind.WORKER]
+    if not children:
+        yield Check(area, "no session now: whether titles and descriptors can be read shows when there is one")
+        return
     titled = [b for b in children if b.title.kind is not BackendKind.UNKNOWN]
-    if children and not any(b.title.activity for b in titled):
+    if not any(b.title.activity for b in titled):
         yield Check(
             area,
             "process titles say nothing of what sessions do",
@@ -157,12 +160,12 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
         )
     else:
         yield Check(area, f"{len(titled)} of {len(children)} sessions tell who they are by their titles")
-    if children and not any(b.inodes for b in children):
+    if not any(b.inodes for b in children):
         yield Check(
             area,
             "descriptors of its processes may not be looked into",
             "less",
-            "sessions are joined to sockets by their titles, which fails where log_hostname is on",
+            "certainty which socket is whose; titles alone join them, which fails where log_hostname is on",
             "run as the postgres user with its group, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
         )
 

@@ -129,7 +129,7 @@ def _holder(backend: Backend) -> tuple[str, str]:
     name = f"{title.user}@{title.database}" if title.user and title.database else title.user or title.text or "?"
     host = title.host or "?"
     if backend.via is not None:
-        return name, f"pgbouncer {backend.via.pooler}"
+        return name, f"via {backend.via.pooler.rpartition(':')[0]}"
     return name, "unix socket" if host == LOCAL_HOST else host
 
 
