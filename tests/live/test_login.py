@@ -19,7 +19,7 @@ from pgsonar.model import Endpoint
 from pgsonar.sources.activity import ActivityReader
 from pgsonar.sources.login import Login
 from pgsonar.sources.poller import Poller
-from playing import STUCK_USER, environment, postgres
+from playing import STUCK_USER, Agent, environment, postgres
 
 pytestmark = pytest.mark.live
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -150,6 +150,24 @@ def test_the_ledger_names_the_slots_the_database_does_not_list(server, tmp_path)
     assert ledger["cause"] == "6 clients never sent their password"
     assert "pg_stat_activity would say 2: 6 clients never sent their password" in " ".join(text.split())
     assert "login" in text
+
+
+def test_a_leak_is_linked_to_the_trace_that_left_it(server, tmp_path):
+    login = f", postgresql: {{endpoint: '127.0.0.1:{server.port}', username: watcher, collection_interval: 1s, "
+    agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]", receivers=f"{login}query_text: traceparent}}")
+    try:
+        with administrator(server) as client:
+            client.execute("begin")
+            client.execute(f"insert into t values (2) /*traceparent='{TRACE}'*/")
+            told = agent.wait_event("idle_in_transaction", "opened", lambda told: True, 8)["attributes"]
+        assert told["pgsonar.traceparent"] == TRACE
+        assert told["pgsonar.evidence.locks"] >= 1
+        assert told["pgsonar.evidence.transaction_seconds"] > 1
+        (span,) = agent.wait_for(agent.spans, 6, "no span")
+        _, trace, parent, _ = TRACE.split("-")
+        assert [(link["traceId"], link["spanId"]) for link in span["links"]] == [(trace, parent)]
+    finally:
+        agent.stop()
 
 
 def test_without_a_gap_there_is_no_cause(server, tmp_path):

@@ -8,6 +8,7 @@ from build import START, backend, connection, server, sight, tcp, title
 from pgsonar.model import (
     SECOND,
     BackendKind,
+    DatabaseReading,
     Endpoint,
     Limits,
     LogCounts,
@@ -17,6 +18,8 @@ from pgsonar.model import (
     PoolerReading,
     Pooling,
     ScanStats,
+    Session,
+    SessionCounts,
     Severity,
     TcpState,
 )
@@ -36,9 +39,32 @@ from pgsonar.signals.rows import Exemplar
 NOW = Moment(START + SECOND, 1_700_000_000 * SECOND)
 
 
+LOGIN = DatabaseReading(
+    begun=0,
+    at=0,
+    endpoint=Endpoint("db", 5432),
+    own_pid=1,
+    started=0,
+    port=5432,
+    system_identifier=None,
+    version="16.4",
+    major=16,
+    role="primary",
+    limits=Limits(30, 3, "login"),
+    sessions=(
+        Session(1, "client backend", 0, user="lim", database="shop"),
+        Session(2, "walsender", 0, user="lim", database="shop"),
+        Session(3, "client backend", 0, user="other", database="small"),
+    ),
+    role_limits={"lim": 7, "idle": 0},
+    database_limits={"small": 9},
+    counts={"shop": SessionCounts(100, 4, 3, 2)},
+)
+
+
 def reading(backends=(), connections=(), of=None, **changes):
     known = {
-        "sight": sight(backends, connections, at=NOW.at, of=of),
+        "sight": sight(backends, connections, at=NOW.at, of=of, reading=LOGIN),
         "opened": {"10.0.0.7": 11},
         "closed": {"10.0.0.7": 12},
         "overflows": 13,
@@ -79,6 +105,19 @@ def test_each_metric_reads_its_own_value():
     assert values(what, "pgsonar.client.lost") == [({}, 19)]
     assert values(what, "pgsonar.log.skipped") == [({}, 20)]
     assert values(reading(log=None), "pgsonar.refused") == []
+    assert values(what, "pgsonar.own.connections") == [({}, 1)]
+    assert ({"db.namespace": "shop", "pgsonar.session.end": "any"}, 100) in values(what, "pgsonar.session.count")
+    assert ({"db.namespace": "shop", "pgsonar.session.end": "killed"}, 2) in values(what, "pgsonar.session.count")
+    assert values(what, "pgsonar.role.connections") == [
+        ({"user.name": "lim", "pgsonar.limit.part": "used"}, 1),
+        ({"user.name": "lim", "pgsonar.limit.part": "limit"}, 7),
+        ({"user.name": "idle", "pgsonar.limit.part": "used"}, 0),
+        ({"user.name": "idle", "pgsonar.limit.part": "limit"}, 0),
+    ]
+    assert values(what, "pgsonar.database.connections") == [
+        ({"db.namespace": "small", "pgsonar.limit.part": "used"}, 1),
+        ({"db.namespace": "small", "pgsonar.limit.part": "limit"}, 9),
+    ]
     assert values(what, "pgsonar.listener.backlog") == [({}, 7)]
     assert values(what, "pgsonar.listener.overflow") == [({}, 13)]
     assert values(what, "pgsonar.queue.receive") == [({}, 22)]

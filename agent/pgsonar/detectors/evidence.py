@@ -5,9 +5,13 @@ The rule: only what was seen; what is not known is left out.
 
 from __future__ import annotations
 
+import re
 from typing import TypedDict
 
 from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Session, Sight, TcpState, TcpTimer
+
+TRACEPARENT = "pgsonar.traceparent"
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
 
 Evidence = dict[str, str | int | float | bool]
 
@@ -65,6 +69,7 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
         evidence["pgsonar.evidence.context_switches"] = backend.switches
     if backend.connection is not None:
         evidence["pgsonar.evidence.tcp"] = tcp_text(backend.connection)
+        evidence["pgsonar.connection.key"] = key_of(backend.connection)
     if backend.via is not None:
         evidence["pgsonar.pooler"] = backend.via.pooler
         if backend.via.client is not None and backend.via.client.application is not None:
@@ -86,7 +91,14 @@ def _session_evidence(session: Session, sight: Sight) -> Evidence:
         "pgsonar.evidence.locks": session.locks,
         "pgsonar.evidence.blocks": blocked or None,
     }
+    if session.query_text is not None:
+        told[TRACEPARENT if _TRACEPARENT.fullmatch(session.query_text) else "db.query.text"] = session.query_text
     return {key: value for key, value in told.items() if value is not None}
+
+
+def key_of(connection: Connection) -> str:
+    """What agents on both ends of a hop call a connection: the client's end first."""
+    return f"{connection.socket.remote}-{connection.socket.local}"
 
 
 def tcp_text(connection: Connection) -> str:

@@ -13,7 +13,19 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from pgsonar.connections import OTHER
-from pgsonar.model import Activity, Backend, BackendKind, LogCounts, Pool, Pooling, ScanStats, Severity, Sight
+from pgsonar.model import (
+    Activity,
+    Backend,
+    BackendKind,
+    DatabaseReading,
+    LogCounts,
+    Pool,
+    Pooling,
+    ScanStats,
+    Session,
+    Severity,
+    Sight,
+)
 from pgsonar.signals.rows import Attributes
 
 Read = TypeVar("Read")
@@ -154,6 +166,30 @@ def _refused(reading: ServerReading) -> Reading:
 
 def _logged(name: str) -> Callable[[ServerReading], Reading]:
     return lambda reading: [] if reading.log is None else [({}, reading.log.by_class[name])]
+
+
+def _sessions_ended(reading: ServerReading) -> Reading:
+    told = reading.sight.reading
+    for database, counts in (told.counts if told is not None else {}).items():
+        for end, number in counts._asdict().items():
+            yield {"db.namespace": database, "pgsonar.session.end": "any" if end == "sessions" else end}, number
+
+
+def _limited(
+    limits: Callable[[DatabaseReading], dict[str, int]], name: Callable[[Session], str | None], attribute: str
+) -> Callable[[ServerReading], Reading]:
+    """Connections of roles or databases that have a limit, and the limit itself."""
+
+    def read(reading: ServerReading) -> Reading:
+        told = reading.sight.reading
+        if told is None:
+            return
+        used = Counter(name(session) for session in told.sessions if session.holds_a_slot)
+        for limited, limit in limits(told).items():
+            yield {attribute: limited, "pgsonar.limit.part": "used"}, used[limited]
+            yield {attribute: limited, "pgsonar.limit.part": "limit"}, limit
+
+    return read
 
 
 def _by_client(counts: dict[str, int]) -> Reading:
@@ -301,6 +337,30 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         (),
         "Bytes of the server's log passed over because it grew too fast.",
         lambda reading: [] if reading.log is None else [({}, reading.log.skipped_bytes)],
+    ),
+    Metric(
+        "pgsonar.session.count",
+        "counter",
+        "{session}",
+        ("db.namespace", "pgsonar.session.end"),
+        "Sessions of a database since its statistics began, those abandoned, failed and killed apart (login, 14+).",
+        _sessions_ended,
+    ),
+    Metric(
+        "pgsonar.role.connections",
+        "gauge",
+        "{connection}",
+        ("user.name", "pgsonar.limit.part"),
+        "Connections of roles that have a CONNECTION LIMIT, and that limit (login).",
+        _limited(lambda told: told.role_limits, lambda session: session.user, "user.name"),
+    ),
+    Metric(
+        "pgsonar.database.connections",
+        "gauge",
+        "{connection}",
+        ("db.namespace", "pgsonar.limit.part"),
+        "Connections of databases that have a CONNECTION LIMIT, and that limit (login).",
+        _limited(lambda told: told.database_limits, lambda session: session.database, "db.namespace"),
     ),
     Metric(
         "pgsonar.own.connections",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+from pgsonar.detectors.evidence import TRACEPARENT
 from pgsonar.model import ClientProcess, Episode, EpisodeEvent, Severity
 from pgsonar.signals.advice import GUARDS, next_step
 from pgsonar.signals.bodies import body
@@ -43,7 +44,15 @@ def span_row(episode: Episode) -> SpanRow:
         end_unix=max(episode.ended_unix or 0, episode.onset_unix),
         attributes=attributes(episode) | {"error.type": episode.kind},
         error=True,
+        links=_links(episode),
     )
+
+
+def _links(episode: Episode) -> tuple[tuple[int, int], ...]:
+    """The traces of the applications that left the connections: each session's last statement named one."""
+    told = dict.fromkeys(finding.evidence.get(TRACEPARENT) for finding in episode.findings)
+    parts = [str(text).split("-") for text in told if text is not None]
+    return tuple((int(part[1], 16), int(part[2], 16)) for part in parts[:MEMBERS_LISTED])
 
 
 def attributes(episode: Episode) -> Attributes:
