@@ -71,7 +71,8 @@ def slot_ledger(server: Server, backends: Iterable[Backend], reconciliation: Rec
             continue
         holders[holder] += 1
         by_transport[holder, "unix" if backend.title.host == LOCAL_HOST else "tcp"] += 1
-    ledger = Ledger(server.id, server.limits, holders, dict(by_transport), dict(no_slot))
+    is_told = bool(server.pid or backends)
+    ledger = Ledger(server.id, server.limits, holders, dict(by_transport), dict(no_slot), is_told)
     if reconciliation is None:
         return ledger
     unlisted = [b for b in backends if (b.pid, b.started) in reconciliation.standing]

@@ -315,9 +315,9 @@ class Server:
     """One running postmaster. `id` is its key: it outlives a restart, a change of role and of address."""
 
     id: str
-    pid: int  # 0: it does not run here, and only its login tells of it
+    pid: int  # 0: no process of it can be seen, its sockets or its login alone tell of it
     started: int
-    netns: int  # inode of the network namespace or, where that is not readable, a number of our own
+    netns: int  # 0: it does not run here; else its network namespace, by inode or, unreadable, by a number of ours
     port: int | None
     address: str
     name: str | None = None  # targets[].name
@@ -330,6 +330,13 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     attributes: tuple[tuple[str, str], ...] = ()  # targets[].cluster, .env
     missing: tuple[str, ...] = ()  # what could not be read, each with the privilege that would help
+
+    @property
+    def seen_by(self) -> str:
+        """For people: what tells of it."""
+        if self.pid:
+            return f"pid {self.pid}"
+        return "by its sockets alone" if self.netns else "by its login alone"
 
     @property
     def label(self) -> str:
@@ -511,6 +518,7 @@ class Ledger:
     holders: dict[str, int]  # session, authenticating, starting, orphan, unaccounted
     by_transport: dict[tuple[str, str], int]  # (holder, tcp or unix)
     no_slot: dict[str, int]  # walsender, worker, prestartup: children that hold none
+    is_told: bool = True  # False: neither processes nor a login tell who holds slots
     database_sees: int | None = None  # client sessions in pg_stat_activity; None without a login
     gap: int | None = None  # slots it does not list, in two readings in a row
     cause: str | None = None  # of the gap
@@ -525,8 +533,8 @@ class Ledger:
 
     @property
     def utilization(self) -> float | None:
-        """Used / ceiling, which may pass 1; None while the ceiling is unknown."""
-        return self.used / self.limits.ceiling if self.limits.ceiling else None
+        """Used / ceiling, which may pass 1; None while one of them is unknown."""
+        return self.used / self.limits.ceiling if self.limits.ceiling and self.is_told else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Namespaces:
         return given_up
 
     def _begin(self, netns: int, place: Place, ports: set[int], at: int) -> None:
-        process = f"{self._proc}/{place.pid}"
+        process = f"{self._proc}/{place.pid or 'self'}"
         directory = f"{process}/net"
         try:
             self._sampler.watch(

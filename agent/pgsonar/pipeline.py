@@ -162,7 +162,7 @@ class Pipeline:
         self.servers = found
         self._discover_poolers(now.at)
         self._refused &= {server.pid for server in found.values()}
-        places = [s for s in found.values() if s.pid] + list(self.poolers.poolers.values())
+        places = [s for s in found.values() if s.netns] + list(self.poolers.poolers.values())
         for netns in self.namespaces.watch(places, now.at):
             self.connections.forget(netns)
 
@@ -197,13 +197,12 @@ class Pipeline:
         """Reads who the backends are and what they do, and binds them to their sockets."""
         for server in self.servers.values():
             self.backends.observe(server.id, self._look_at(server, at))
-            if not server.pid:
-                continue
             backends = self.backends.of_server(server.id)
-            for backend in backends:
-                if backend.inodes is None and backend.kind_may_have_socket:
-                    self._read_inodes(server, backend)
-            self._verify_one(server, backends, at)
+            if server.pid:
+                for backend in backends:
+                    if backend.inodes is None and backend.kind_may_have_socket:
+                        self._read_inodes(server, backend)
+                self._verify_one(server, backends, at)
             self.correlation.bind(server, backends, self.connections)
 
     def _look_at(self, server: Server, at: int) -> list[BackendSighting]:
@@ -344,7 +343,7 @@ class Pipeline:
         return [
             s
             for s in self.servers.values()
-            if s.port is None or not s.pid or self.namespaces.is_fresh(s.netns, at, patience)
+            if s.port is None or not s.netns or self.namespaces.is_fresh(s.netns, at, patience)
         ]
 
     def _tell(self, events: list[EpisodeEvent]) -> None:
@@ -429,7 +428,7 @@ class Pipeline:
         return [
             f"{server.label}: its network namespace cannot be read, so its sockets are not seen"
             for server in self.servers.values()
-            if server.port is not None and server.pid and server.netns not in watched
+            if server.port is not None and server.netns and server.netns not in watched
         ]
 
     def degraded(self) -> list[str]:
@@ -475,10 +474,9 @@ def _random_id(bits: int) -> int:
 
 def _announce(server: Server) -> None:
     limits = server.limits
-    where = f"pid {server.pid}" if server.pid else "by its login alone"
     ceiling = (
         f"{limits.ceiling} slots for applications ({limits.source}{', a guess' if limits.guessed else ''})"
         if limits.ceiling is not None
         else "limit unknown"
     )
-    log.info("found PostgreSQL %s at %s, %s, %s", server.version or "?", server.label, where, ceiling)
+    log.info("found PostgreSQL %s at %s, %s, %s", server.version or "?", server.label, server.seen_by, ceiling)

@@ -29,6 +29,7 @@ _REMOTE = (
     "sockets, process titles and logins under way: the server does not run on this host, so orphaned_backend, "
     "orphaned_backend_no_socket and accept_queue cannot be told (run pgsonar beside it to see them)"
 )
+_HERE = {"localhost", "127.0.0.1", "::1"}
 _STATES = {"starting": Activity.AUTHENTICATION}
 _KINDS = {"client backend": BackendKind.CLIENT, "walsender": BackendKind.WALSENDER}
 
@@ -72,11 +73,14 @@ class Readings:
 
 def server_of(reading: DatabaseReading, servers: Iterable[Server]) -> Server | None:
     """The server of this host that a reading is of: the one on its port that started when it says it did."""
+    servers = list(servers)
     found = [
         server
         for server in servers
         if server.pid and server.port == reading.port and abs(server.started - reading.started) < START_SLACK
     ]
+    if not found and reading.endpoint.address in _HERE:  # a server of which nothing but its port is seen
+        found = [s for s in servers if not s.pid and s.netns and s.port == reading.endpoint.port]
     named = [s for s in found if reading.system_identifier and s.id.startswith(f"{reading.system_identifier}@")]
     return next(iter(named or found), None)
 

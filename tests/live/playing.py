@@ -37,7 +37,7 @@ def postgres(major: int, **settings) -> Postgres:
 class Agent:
     """`pgsonar run` with every threshold at two seconds and the file exporter."""
 
-    def __init__(self, folder: Path, targets: str, receivers: str = "") -> None:
+    def __init__(self, folder: Path, targets: str, receivers: str = "", before: list[str] | None = None) -> None:
         self.path = folder / "out.jsonl"
         config = folder / "agent.yaml"
         lowered = ", ".join(f"{kind}: {{after: {AFTER:g}s}}" for kind in KINDS)
@@ -50,9 +50,11 @@ class Agent:
         self.log = folder / "agent.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pgsonar", "run", "--config", str(config)], stderr=log, env=environment()
+                [*(before or []), sys.executable, "-m", "pgsonar", "run", "--config", str(config)],
+                stderr=log,
+                env=environment(),
             )
-        self.wait_for(lambda: self.points("pgsonar.slot.used"), 15, "the agent does not see the server")
+        self.wait_for(lambda: self.points("pgsonar.connection.count"), 15, "the agent does not see the server")
 
     def stop(self) -> float:
         """Stops it as a service does; returns how long that took."""

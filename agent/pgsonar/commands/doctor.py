@@ -97,8 +97,7 @@ def servers(pipeline: Pipeline, sights: list[Sight]) -> Iterator[Check]:
 
 def _server(sight: Sight, scanning: dict[str, object] | None) -> Iterator[Check]:
     server, area = sight.server, f"SERVER {sight.server.label}"
-    where = f"pid {server.pid}" if server.pid else "by its login alone"
-    yield Check(area, f"PostgreSQL {server.version or '?'}, {server.role or 'role unknown'}, {where}")
+    yield Check(area, f"PostgreSQL {server.version or '?'}, {server.role or 'role unknown'}, {server.seen_by}")
     limits = server.limits
     if limits.ceiling is None:
         yield Check(
@@ -111,7 +110,7 @@ def _server(sight: Sight, scanning: dict[str, object] | None) -> Iterator[Check]
     else:
         guess = " (a guess)" if limits.guessed else ""
         yield Check(area, f"{limits.ceiling} slots for applications, by {limits.source}{guess}")
-    if server.pid:
+    if server.netns:
         yield from _seen_from_outside(sight, scanning, area)
     for sentence in server.missing:
         yield Check(area, sentence, "less")
@@ -145,6 +144,8 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
             "ages of idleness, and ends of connections between two scans" if reason else "",
             "grant CAP_SYS_ADMIN, or run in the server's network namespace" if reason else "",
         )
+    if not sight.server.pid:
+        return
     children = [b for b in sight.backends if b.title.kind is not BackendKind.WORKER]
     if not children:
         yield Check(area, "no session now: whether titles and descriptors can be read shows when there is one")

@@ -51,14 +51,12 @@ class Next(NamedTuple):
 
 def next_step(episode: Episode) -> Next | None:
     """The command to type next."""
-    port = episode.server.port
+    port, pid = episode.server.port, episode.server.pid
     psql = f"sudo -u postgres psql -p {port} -c" if port is not None else "sudo -u postgres psql -c"
+    if not pid:  # its processes run elsewhere, or in a namespace we do not share
+        psql = f"psql -h {episode.server.address} -p {port} -c"
     if episode.kind == "accept_queue":
-        pid = episode.server.pid
-        return Next(
-            f"ps -o pid,stat,wchan:20,args -p {pid}",
-            f"shows whether the postmaster is stopped (T); kill -CONT {pid} wakes it",
-        )
+        return _look_at_queue(port, pid)
     if episode.kind == "pool_exhausted":
         return Next("pgsonar scan", "shows who holds each slot; needs no connection")
     oldest = episode.findings[0]
@@ -70,9 +68,18 @@ def next_step(episode: Episode) -> Next | None:
             f'{psql} "table pg_stat_activity" | grep {oldest.pid}',
             "only looks: ending a superuser's session, DDL or a copy is not offered",
         )
-    if episode.kind == "auth_stuck":
+    if episode.kind == "auth_stuck" and pid:
         return Next(
             f"sudo kill -TERM {oldest.pid}", "ends this login (PostgreSQL logs 57014); works when no slot is free"
         )
     effect = "ends the session, rolls its transaction back, frees the slot within milliseconds"
     return Next(f'{psql} "select pg_terminate_backend({oldest.pid})"', effect)
+
+
+def _look_at_queue(port: int | None, pid: int) -> Next:
+    if not pid:
+        return Next(f"ss -ltn 'sport = :{port}'", "shows how many wait; the postmaster cannot be seen from here")
+    return Next(
+        f"ps -o pid,stat,wchan:20,args -p {pid}",
+        f"shows whether the postmaster is stopped (T); kill -CONT {pid} wakes it",
+    )

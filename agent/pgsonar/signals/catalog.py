@@ -123,6 +123,8 @@ def _backends(reading: ServerReading) -> Reading:
 
 def _slots_used(reading: ServerReading) -> Reading:
     held = reading.sight.ledger.by_transport
+    if not reading.sight.ledger.is_told:
+        return
     for holder in reading.sight.ledger.holders:
         for transport in ("tcp", "unix"):
             yield (

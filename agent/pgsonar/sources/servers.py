@@ -34,6 +34,12 @@ _GUESSED = 5432
 DESCRIBE_EVERY = 10.0  # seconds
 _TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
 
+_BY_SOCKETS = (
+    "processes: slots, logins under way, idle_in_transaction, auth_stuck, orphaned_backend_no_socket and "
+    "pool_exhausted cannot be told (share the process namespace, shareProcessNamespace: true in a pod, or add "
+    "receivers.postgresql)"
+)
+
 log = logging.getLogger("pgsonar")
 
 ReadSockets = Callable[[str], Sequence[Socket]]
@@ -89,7 +95,7 @@ class ServerFinder:
             if joined is not None:
                 found.append(joined)
         self._known = known
-        return self._apart(found)
+        return self._apart(found + self._by_sockets())
 
     def _apart(self, servers: list[Server]) -> list[Server]:
         """Gives servers that would share a key one of their own each, by the first thing they differ in."""
@@ -303,6 +309,33 @@ class ServerFinder:
             return f"#{os.statvfs(seen).f_fsid:x}.{os.stat(seen).st_ino}"
         except OSError:
             return ""
+
+    def _by_sockets(self) -> list[Server]:
+        """Targets of which no process can be seen, but something listens on their port: a sidecar sees no more."""
+        targets = [] if self._targets == "auto" else list(enumerate(self._targets))
+        lost = [(i, t) for i, t in targets if i not in self._matched and t.port and not (t.pid or t.data_directory)]
+        if not lost:
+            return []
+        own = os.getpid() if self._processes.root == "/proc" else 0
+        listening = {row.local.port for row in self._listeners(own)} if own else set()
+        servers = []
+        for index, target in lost:
+            if target.port in listening:
+                self._matched.add(index)
+                key = f"{self._host_id or self._hostname}:{target.port}"
+                servers.append(_as_target(target, self._unseen(key, target.port)))
+        return servers
+
+    def _unseen(self, key: str, port: int) -> Server:
+        return Server(
+            id=key,
+            pid=0,
+            started=0,
+            netns=self._namespace(os.getpid()),
+            port=port,
+            address=self._hostname,
+            missing=(_BY_SOCKETS,),
+        )
 
     # --- targets -------------------------------------------------------------------------------------------------
 

@@ -47,15 +47,19 @@ def scan_lines(
 def server_lines(sight: Sight, time: str, width: int) -> list[str]:
     """One server: its slots as a bar, its holders as a table, what holds no slot."""
     server = sight.server
-    title = f"{server.label}   {server.role or ''}   PostgreSQL {server.version or '?'}   pid {server.pid}   {time}"
+    title = f"{server.label}   {server.role or ''}   PostgreSQL {server.version or '?'}   {server.seen_by}   {time}"
     lines = [" ".join(title.split("  ")) if len(title) > width else title, *_slots(sight, width), ""]
-    lines += _holders(sight, width)
+    lines += _holders(sight, width) if sight.ledger.is_told else _peers(sight, width)
     lines += ["", *_no_slot(sight, width)]
     return lines
 
 
 def _slots(sight: Sight, width: int) -> list[str]:
     limits, used = sight.server.limits, sight.ledger.used
+    if not sight.ledger.is_told:
+        sockets = Counter(c.socket.state.spelling for c in sight.connections)
+        seen = ", ".join(f"{state} {n}" for state, n in sorted(sockets.items())) or "none"
+        return _wrap("", f"SLOTS cannot be told without processes or a login. Sockets: {seen}", width)
     if limits.max_connections is None or limits.ceiling is None:
         head = f"SLOTS {used} used: the limit is unknown"
     else:
@@ -124,6 +128,17 @@ def _holders(sight: Sight, width: int) -> list[str]:
     return lines
 
 
+def _peers(sight: Sight, width: int) -> list[str]:
+    """Who is connected, where nothing tells what their sessions do."""
+    peers: dict[str, Counter[TcpState]] = {}
+    for connection in sight.connections:
+        peers.setdefault(connection.socket.remote.address, Counter())[connection.socket.state] += 1
+    lines = [f"{'FROM':<40} ESTABLISHED CLOSE_WAIT"]
+    for address, states in sorted(peers.items(), key=lambda item: -item[1].total()):
+        lines.append(f"{_fit(address, 40)} {states[TcpState.ESTABLISHED]:>11} {states[TcpState.CLOSE_WAIT]:>10}")
+    return lines if peers else _wrap("", "no connections", width)
+
+
 def _holder(backend: Backend) -> tuple[str, str]:
     title = backend.title
     name = f"{title.user}@{title.database}" if title.user and title.database else title.user or title.text or "?"
@@ -190,7 +205,7 @@ def _no_slot(sight: Sight, width: int) -> list[str]:
 def _seen_with(sight: Sight) -> str:
     with_inodes = any(b.inodes for b in sight.backends)
     joined = sum(1 for b in sight.backends if b.connection is not None)
-    sources = ["process titles", "sockets"] if sight.server.pid else []
+    sources = (["process titles"] if sight.server.pid else []) + (["sockets"] if sight.server.netns else [])
     sources += (["descriptors"] if with_inodes else []) + (["login"] if sight.reading is not None else [])
     limit = [sight.server.limits.source] if sight.server.limits.max_connections is not None else []
     return ", ".join(sources + limit) + f"; {count(joined, 'session')} joined to a socket"
