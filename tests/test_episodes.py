@@ -1,6 +1,7 @@
 """The life of an episode: pending, open, escalated, resolved, lost from sight."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,17 @@ def test_a_symptom_that_ends_before_its_threshold_opens_nothing(tracker):
 def test_members_of_one_identity_make_one_episode_the_oldest_first(tracker):
     assert look(tracker, 10, stuck(2, 3), stuck(1, 1)) == [("opened", "threshold")]
     assert [member.port for member in tracker.open[0].members] == [1, 2]
+
+
+def test_a_member_stays_in_its_episode_when_more_is_learned_of_it_and_not_when_it_begins_anew(tracker):
+    look(tracker, 5, stuck())
+    learned = replace(stuck(), identity="app@10.9.9.9", address="10.9.9.9")
+    assert look(tracker, 6, learned) == []
+    (episode,) = tracker.open
+    assert (episode.identity, episode.members[0].address) == ("10.0.0.7", "10.9.9.9")
+
+    anew = replace(learned, onset=START + 7 * SECOND)
+    assert look(tracker, 13, anew) == [("opened", "threshold"), ("resolved", "resolved")]
 
 
 def test_a_worse_finding_escalates_and_a_better_one_does_not_calm_down(tracker):

@@ -127,13 +127,35 @@ def test_a_role_that_does_not_see_all_proves_no_gap():
 
 def test_a_server_that_does_not_run_here_is_known_by_its_login_while_that_answers():
     readings = Readings()
-    remote = readings.take(reading(started=77 * SECOND), 10 * SECOND, [server()])
+    assert readings.take(reading(started=77 * SECOND), 10 * SECOND, [server()]) is None
+    readings.settle([server()])
+    (remote,) = readings.remote(AT)
 
     assert (remote.pid, remote.id, remote.label) == (0, "7@db.example:5432", "db.example:5432")
     assert remote.limits == Limits(50, 5, "login")
     assert "cannot be told" in remote.missing[0]
     assert readings.remote(AT) == [remote]
     assert readings.remote(AT + 10 * SECOND) == []
+
+
+def test_a_server_that_is_read_before_it_is_found_is_not_taken_for_a_remote_one():
+    readings = Readings()
+    restarted = server(started=77 * SECOND)
+    readings.take(reading(started=77 * SECOND), 10 * SECOND, [server()])
+    readings.settle([restarted])
+
+    assert readings.remote(AT) == []
+    assert readings.of(restarted.id, AT) is not None
+
+
+def test_a_remote_server_that_turns_out_to_run_here_is_one_server():
+    readings = Readings()
+    readings.take(reading(started=77 * SECOND), 10 * SECOND, [])
+    readings.settle([])
+    assert len(readings.remote(AT)) == 1
+    here = server(started=77 * SECOND)
+    assert readings.take(reading(started=77 * SECOND), 10 * SECOND, [here]) is here
+    assert readings.remote(AT) == []
 
 
 def test_sessions_of_a_remote_server_stand_in_for_processes():

@@ -89,6 +89,13 @@ class EpisodeTracker:
         """Findings old enough to count, by episode, the oldest first, each with its onset."""
         standing: dict[EpisodeKey, list[tuple[Finding, int]]] = defaultdict(list)
         heard: dict[MemberKey, int] = {}
+        # Whatever more is learned of a member, such as who it is behind a pooler, it stays in the episode it is in.
+        stays = {
+            (server, kind, member.pid, member.onset): identity
+            for (server, kind, identity), episode in self._episodes.items()
+            for member in episode.members
+            if member.pid is not None
+        }
         for finding in findings:
             onset = finding.onset
             if onset is None:
@@ -98,7 +105,8 @@ class EpisodeTracker:
                     continue
                 onset = heard[member] = self._first_heard.get(member, at)
             if at - onset >= self._rules[finding.kind].after:
-                standing[finding.server, finding.kind, finding.identity].append((finding, onset))
+                identity = stays.get((finding.server, finding.kind, finding.pid, onset), finding.identity)
+                standing[finding.server, finding.kind, identity].append((finding, onset))
         self._first_heard = heard
         for members in standing.values():
             members.sort(key=lambda pair: pair[1])

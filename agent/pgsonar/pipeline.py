@@ -139,7 +139,9 @@ class Pipeline:
 
     def discover(self, now: Moment) -> None:
         """Finds the servers that run now, and watches their namespaces and ports."""
-        found = {server.id: self._with_login(server, now.at) for server in self.sources.finder.find()}
+        here = self.sources.finder.find()
+        self.readings.settle(here)
+        found = {server.id: self._with_login(server, now.at) for server in here}
         found |= {server.id: server for server in self.readings.remote(now.at)}
         for known in self.servers.values():
             now_there = found.get(known.id)
@@ -308,6 +310,8 @@ class Pipeline:
             if reading is None:
                 continue
             server = self.readings.take(reading, round((3 * poller.interval + 5) * SECOND), self.servers.values())
+            if server is None:
+                continue
             backends = self.backends.of_server(server.id)
             attach(backends, reading)
             self.readings.reconcile(server, backends, reading)

@@ -18,6 +18,7 @@ from pgsonar.model import (
     BackendKind,
     BackendSighting,
     DatabaseReading,
+    Endpoint,
     Server,
     Session,
     Title,
@@ -39,17 +40,32 @@ class Readings:
 
     def __init__(self) -> None:
         self._readings: dict[str, tuple[DatabaseReading, int]] = {}  # by server: and for how long it holds, ns
-        self._remote: dict[str, Server] = {}
+        self._remote: dict[Endpoint, Server] = {}
+        self._unsettled: dict[Endpoint, tuple[DatabaseReading, int]] = {}  # of servers that were not found yet
         self.reconciliations: dict[str, Reconciliation] = {}
 
-    def take(self, reading: DatabaseReading, holds: int, servers: Iterable[Server]) -> Server:
-        """Notes a reading; returns its server, a remote one where none of `servers` is it."""
+    def take(self, reading: DatabaseReading, holds: int, servers: Iterable[Server]) -> Server | None:
+        """Notes a reading; returns its server, or None: a restarted one may be read before it is found."""
         server = server_of(reading, servers)
-        if server is None:
-            server = remote_server(reading)
-            self._remote[server.id] = server
+        if server is not None:
+            self._remote.pop(reading.endpoint, None)
+        elif reading.endpoint in self._remote:
+            server = self._remote[reading.endpoint] = remote_server(reading)
+        else:
+            self._unsettled[reading.endpoint] = reading, holds
+            return None
         self._readings[server.id] = reading, holds
         return server
+
+    def settle(self, servers: Iterable[Server]) -> None:
+        """Gives readings that waited for it what the servers of this host are now; what is none of them is remote."""
+        servers = list(servers)
+        for endpoint, (reading, holds) in self._unsettled.items():
+            server = server_of(reading, servers)
+            if server is None:
+                server = self._remote[endpoint] = remote_server(reading)
+            self._readings[server.id] = reading, holds
+        self._unsettled.clear()
 
     def of(self, server: str, at: int) -> DatabaseReading | None:
         """The newest reading while it holds."""
