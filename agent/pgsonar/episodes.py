@@ -90,7 +90,7 @@ class EpisodeTracker:
         standing: dict[EpisodeKey, list[tuple[Finding, int]]] = defaultdict(list)
         heard: dict[MemberKey, int] = {}
         # Whatever more is learned of a member, such as who it is behind a pooler, it stays in the episode it is in.
-        stays = {
+        stays: dict[tuple[str, str, int | None, int], str] = {
             (server, kind, member.pid, member.onset): identity
             for (server, kind, identity), episode in self._episodes.items()
             for member in episode.members
