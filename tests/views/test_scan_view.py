@@ -121,7 +121,7 @@ def test_no_server_is_said():
 def test_json_tells_unknown_as_null_and_sessions_without_a_row_with_null_endpoints():
     told = json.loads(json.dumps(scan_object([busy()], "2026-01-02T03:04:05.678Z", ["x"])))
 
-    assert set(told) == {"time", "servers", "poolers", "connections", "ledgers", "missing"}
+    assert set(told) == {"time", "servers", "connections", "ledgers", "missing"}
     local = next(c for c in told["connections"] if c["backend_pid"] == 60)
     assert (local["remote_address"], local["state"], local["inode"], local["age_seconds"]) == (None, None, None, 852.0)
     gone = next(c for c in told["connections"] if c["backend_pid"] == 20)

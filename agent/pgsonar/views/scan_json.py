@@ -13,12 +13,11 @@ Json = dict[str, object]
 
 
 def scan_object(sights: Iterable[Sight], time: str, missing: Iterable[str], pooling: Iterable[Pooling] = ()) -> Json:
-    """`{time, servers, poolers, connections, ledgers, missing}`."""
+    """`{time, servers, connections, ledgers, missing}`, and `poolers` where PgBouncer runs here."""
     sights, pooling = list(sights), list(pooling)
-    return {
+    told: Json = {
         "time": time,
         "servers": [_server(sight) for sight in sights],
-        "poolers": [_pooler(one) for one in pooling],
         "connections": [row for sight in sights for row in _connections(sight)]
         + [row for one in pooling for row in _hops(one)],
         "ledgers": [_ledger(sight) for sight in sights],
@@ -28,6 +27,7 @@ def scan_object(sights: Iterable[Sight], time: str, missing: Iterable[str], pool
             *(sentence for one in pooling for sentence in one.pooler.missing),
         ],
     }
+    return told | ({"poolers": [_pooler(one) for one in pooling]} if pooling else {})
 
 
 def _server(sight: Sight) -> Json:
