@@ -113,11 +113,12 @@ def test_both_hops_are_counted_without_a_console(server, bouncer, tmp_path):
     assert pooler["pids"] == [bouncer.pid]
     assert pooler["config_file"] == str(bouncer.config)
     assert pooler["pools"] is None
-    sides = [row["side"] for row in told["connections"] if row["state"] == "established"]
+    standing = [row for row in told["connections"] if row["state"] == "established"]
+    sides = [row["side"] for row in standing]
     assert sides.count("pooler_client") == 3
     assert sides.count("pooler_server") == 3
     assert sides.count("server") == 3
-    through = [row["via"]["pooler"] for row in told["connections"] if row["side"] == "server"]
+    through = [row["via"]["pooler"] for row in standing if row["side"] == "server"]
     assert through == [f"127.0.0.1:{bouncer.port}"] * 3
 
 
