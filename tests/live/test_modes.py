@@ -79,12 +79,14 @@ def test_a_sidecar_with_a_login_tells_slots_by_sessions_joined_to_sockets(server
 def test_a_sidecar_finds_a_backend_whose_client_is_gone(server, sidecar, tmp_path):
     agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]", before=sidecar)
     try:
-        _, port = killed_during(server.port, "select pg_sleep(30)")
+        pid, port = killed_during(server.port, "select pg_sleep(30)")
         began = time.time()
         event = agent.wait_event("orphaned_backend", "opened", lambda told: told["client.port"] == port, 6)
         assert abs(event["attributes"]["pgsonar.leak.onset"] / 1e9 - began) < 1
         assert "pgsonar.not_seen" in event["attributes"]
         assert agent.points("pgsonar.slot.used") == []
+        with contextlib.closing(WireClient(server.port, "postgres")) as admin:
+            admin.execute(f"select pg_terminate_backend({pid})")
     finally:
         agent.process.kill()  # and with it what it unshared
         agent.process.wait()
