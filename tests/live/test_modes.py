@@ -54,7 +54,7 @@ def test_a_sidecar_sees_sockets_and_says_what_it_cannot_tell(server, sidecar, tm
     told = json.loads(told)
     (known,) = told["servers"]
     assert (known["id"], known["pid"], known["port"]) == ("db", None, server.port)
-    assert [row["state"] for row in told["connections"]] == ["established"]
+    assert [row["state"] for row in told["connections"] if row["inode"]] == ["established"]
     (ledger,) = told["ledgers"]
     assert (ledger["used"], ledger["holders"]) == (None, None)
     assert any("shareProcessNamespace" in sentence for sentence in told["missing"])
