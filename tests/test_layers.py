@@ -13,6 +13,7 @@ PURE = (
     "correlation",
     "ledger",
     "poolers",
+    "client_side",
     "readings",
     "detectors",
     "episodes",
@@ -39,6 +40,7 @@ MAY_IMPORT = {
     "once": ("model", "clock", "pipeline", "sources.sockets", "__init__"),
     "service": (
         "model",
+        "client_side",
         "budget",
         "errors",
         "clock",

@@ -37,7 +37,12 @@ class World:
         self.interval = 0.1
 
     def watch(self, netns, directory, ports, **how):
-        assert how == {"netns_file": directory.replace("/net", "/ns/net"), "source": "auto", "events": "auto"}
+        assert how == {
+            "netns_file": directory.replace("/net", "/ns/net"),
+            "source": "auto",
+            "events": "auto",
+            "remote_too": False,
+        }
         if self.refuse:
             raise ScanError("cannot be opened", "try this")
         self.watched[netns] = (directory, set(ports))
@@ -45,7 +50,9 @@ class World:
     def pipeline(self):
         sampler = SimpleNamespace(
             watch=self.watch,
-            set_ports=lambda netns, ports: self.watched.update({netns: (self.watched[netns][0], set(ports))}),
+            set_ports=lambda netns, ports, remote_too: self.watched.update(
+                {netns: (self.watched[netns][0], set(ports))}
+            ),
             unwatch=self.watched.pop,
             changes=lambda: [self.changes.pop(0) for _ in list(self.changes)],
             stats=lambda netns: ScanStats(**self.stats),

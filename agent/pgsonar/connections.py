@@ -47,6 +47,7 @@ class ConnectionTable:
         self._closed: deque[Connection] = deque()
         self.opened = FoldedCounts()
         self.closed = FoldedCounts()
+        self.served: dict[int, set[int]] = {}  # by namespace with a client side too: the ports of servers there
 
     def apply(self, changes: Iterable[SocketChange]) -> None:
         """Takes the sampler's changes in, oldest first."""
@@ -106,14 +107,20 @@ class ConnectionTable:
         self.connections[number] = connection
         if socket.state != TcpState.LISTEN:
             self._by_peer[netns, socket.local.port, socket.remote].append(connection)
-            self.opened.add(netns, socket.local.port, socket.remote.address)
+            if self._is_servers(netns, socket):
+                self.opened.add(netns, socket.local.port, socket.remote.address)
 
     def _close(self, connection: Connection, at: int) -> None:
         connection.closed_at = at
         self.connections.pop(connection.id, None)
         if connection.socket.state != TcpState.LISTEN:
             self._closed.append(connection)
-            self.closed.add(connection.netns, connection.socket.local.port, connection.socket.remote.address)
+            if self._is_servers(connection.netns, connection.socket):
+                self.closed.add(connection.netns, connection.socket.local.port, connection.socket.remote.address)
+
+    def _is_servers(self, netns: int, socket: Socket) -> bool:
+        """Whether it is a server's end: ports of clients would be counted without end."""
+        return netns not in self.served or socket.local.port in self.served[netns]
 
     def _drop(self, connection: Connection) -> None:
         self.connections.pop(connection.id, None)

@@ -199,6 +199,28 @@ class Pooler:
         return f"{self.address}:{self.port if self.port is not None else '?'}"
 
 
+@dataclass(frozen=True, slots=True)
+class ClientSide:
+    """Where the client's ends of connections to databases are watched: one network namespace of this host."""
+
+    netns: int
+    ports: frozenset[int]  # of databases, at the far end
+    pid: int = 0  # of a process in it; 0: our own
+    port: int | None = None  # nothing of ours listens there
+    label: str = "the client side"
+
+
+class Destination(NamedTuple):
+    """A database that connections of this host lead to: the target's name for it, else its address."""
+
+    address: str
+    port: int
+
+    @property
+    def label(self) -> str:
+        return str(Endpoint(self.address, self.port))
+
+
 class PoolerClient(NamedTuple):
     """A row of SHOW CLIENTS: an application's connection to PgBouncer. None is: over a unix socket, or unknown."""
 

@@ -10,22 +10,30 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from pgsonar.errors import ScanError
-from pgsonar.model import SECOND, Pooler, ScanStats, Server
+from pgsonar.model import SECOND, ClientSide, Pooler, ScanStats, Server
 from pgsonar.sources.sockets import Sampler, source_name
 
 log = logging.getLogger("pgsonar")
 
-Place = Server | Pooler  # what listens on a port
+Place = Server | Pooler | ClientSide  # what ports are watched for
 
 OVERFLOW_STANDS = 10 * SECOND  # SYNs of clients that were dropped come again after 1, 2 and 4 s
+
+
+class Ports(NamedTuple):
+    """What is watched in a namespace."""
+
+    numbers: frozenset[int]
+    remote_too: bool  # a port may also be at the far end
 
 
 class _Namespace:
     """What is remembered of one watched network namespace."""
 
-    def __init__(self, net_directory: str, ports: set[int], at: int) -> None:
+    def __init__(self, net_directory: str, ports: Ports, at: int) -> None:
         self.net_directory = net_directory
         self.ports = ports
         self.watched_at = at
@@ -68,30 +76,33 @@ class Namespaces:
         """Watches the namespaces and ports of these and no others; returns the namespaces that are given up."""
         by_namespace: dict[int, list[Place]] = {}
         for place in places:
-            if place.port is not None:
+            if place.port is not None or isinstance(place, ClientSide):
                 by_namespace.setdefault(place.netns, []).append(place)
         given_up = [netns for netns in self._namespaces if netns not in by_namespace]
         for netns in given_up:
             self._sampler.unwatch(netns)
             del self._namespaces[netns]
         for netns, there in by_namespace.items():
-            ports = {place.port for place in there if place.port is not None}
+            far = [place.ports for place in there if isinstance(place, ClientSide)]
+            near = frozenset(place.port for place in there if place.port is not None)
+            ports = Ports(near.union(*far), bool(far))
             known = self._namespaces.get(netns)
             if known is None:
                 self._begin(netns, there[0], ports, at)
             elif known.ports != ports:
-                self._sampler.set_ports(netns, ports)
+                self._sampler.set_ports(netns, ports.numbers, remote_too=ports.remote_too)
                 known.ports = ports
         return given_up
 
-    def _begin(self, netns: int, place: Place, ports: set[int], at: int) -> None:
+    def _begin(self, netns: int, place: Place, ports: Ports, at: int) -> None:
         process = f"{self._proc}/{place.pid or 'self'}"
         directory = f"{process}/net"
         try:
             self._sampler.watch(
                 netns,
                 directory,
-                ports,
+                ports.numbers,
+                remote_too=ports.remote_too,
                 netns_file=f"{process}/ns/net",
                 source=self._source,
                 events=self._destroy_events,

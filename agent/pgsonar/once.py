@@ -39,9 +39,10 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     deadline = at + CLIENTS_WITHIN
     while clock.now().at < deadline and not pipeline.name_clients([b for s in sights for b in s.backends], at):
         pass
-    missing = [
-        f"the target {_target_text(target)} matches no running server" for target in pipeline.sources.finder.unmatched()
-    ]
+    while clock.now().at < deadline and not pipeline.name_outgoing(at):
+        pass
+    unmatched = pipeline.sources.finder.unmatched() if pipeline.sources.sees_servers else []
+    missing = [f"the target {_target_text(target)} matches no running server" for target in unmatched]
     missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
     return sights, missing + pipeline.unwatched()
 

@@ -11,10 +11,11 @@ import secrets
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from pgsonar.backends import BackendTable
 from pgsonar.budget import Budget
+from pgsonar.client_side import by_destination, outgoing
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
 from pgsonar.correlation import Correlation, owners
@@ -26,8 +27,10 @@ from pgsonar.model import (
     Backend,
     BackendSighting,
     ClientProcess,
+    ClientSide,
     Connection,
     DatabaseReading,
+    Destination,
     EpisodeEvent,
     Finding,
     LogCounts,
@@ -41,12 +44,12 @@ from pgsonar.model import (
     Sight,
     TcpState,
 )
-from pgsonar.namespaces import Namespaces
+from pgsonar.namespaces import Namespaces, Place
 from pgsonar.poolers import PoolerTable, is_on, is_poolers
 from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
 from pgsonar.signals.leaks import event_row, span_row
-from pgsonar.signals.metrics import Identity, agent_rows, pooler_rows, server_rows
+from pgsonar.signals.metrics import Identity, agent_rows, client_rows, pooler_rows, server_rows
 from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder, Hop
@@ -89,6 +92,9 @@ class Sources:
     poolers: PoolerFinder
     databases: tuple[Poller[DatabaseReading], ...] = ()
     consoles: tuple[Poller[PoolerReading], ...] = ()
+    client_side: ClientSide | None = None
+    names: Poller[dict[str, str]] | None = None  # of destinations, by address
+    sees_servers: bool = True
     logs: ServerLogs | None = None
     source: str = "auto"
     destroy_events: str = "auto"
@@ -116,6 +122,7 @@ class Pipeline:
         self.logs: dict[str, LogCounts] = {}
         self._refusals: dict[str, deque[tuple[int, int]]] = {}  # by server: instants, and how many there were by then
         self._ends_at = 0
+        self._names: dict[str, str] = {}
         self.rules = rules(leaks) if leaks is not None else []
         self.episodes = EpisodeTracker(self.rules, _random_id)
         self.failures: Counter[str] = Counter()  # by stage, for health
@@ -139,7 +146,7 @@ class Pipeline:
 
     def discover(self, now: Moment) -> None:
         """Finds the servers that run now, and watches their namespaces and ports."""
-        here = self.sources.finder.find()
+        here = self.sources.finder.find() if self.sources.sees_servers else []
         self.readings.settle(here)
         found = {server.id: self._with_login(server, now.at) for server in here}
         found |= {server.id: server for server in self.readings.remote(now.at)}
@@ -164,11 +171,18 @@ class Pipeline:
         self.servers = found
         self._discover_poolers(now.at)
         self._refused &= {server.pid for server in found.values()}
-        places = [s for s in found.values() if s.netns] + list(self.poolers.poolers.values())
+        places: list[Place] = [s for s in found.values() if s.netns]
+        places += self.poolers.poolers.values()
+        side = self.sources.client_side
+        if side is not None:
+            self.connections.served[side.netns] = {p.port for p in places if p.netns == side.netns and p.port}
+            places.append(side)
         for netns in self.namespaces.watch(places, now.at):
             self.connections.forget(netns)
 
     def _discover_poolers(self, at: int) -> None:
+        if not self.sources.sees_servers:
+            return
         table = self.poolers
         found = {pooler.id: pooler for pooler in self.sources.poolers.find()}
         for key, pooler in found.items():
@@ -294,6 +308,19 @@ class Pipeline:
                 self.poolers.note_process(behind[hop], client, at)
         return len(found) == len(wanted)
 
+    def name_outgoing(self, at: int) -> bool:
+        """Looks for the processes behind connections to databases elsewhere; whether it got round to all."""
+        hops = {
+            Hop(c.netns, c.socket.remote, c.socket.local): c  # as the server has it
+            for _, there in self.destinations()
+            for c in there
+            if c.client is None and c.looked_for_client_at is None
+        }
+        found = self.sources.clients.find(hops) if hops else {}
+        for hop, client in found.items():
+            hops[hop].client, hops[hop].looked_for_client_at = client, at
+        return len(found) == len(hops)
+
     def join_poolers(self, at: int) -> None:
         """Takes in what the consoles have told, and finds who is behind the poolers."""
         for poller in self.sources.consoles:
@@ -378,8 +405,21 @@ class Pipeline:
         for pooler in self.poolers.poolers.values():
             rows = pooler_rows(self.pooling(pooler, now.at), self._started.unix, now)
             resources.append((self._identity.pooler(pooler), list(rows)))
+        for destination, connections in self.destinations():
+            rows = client_rows(destination, connections, self._started.unix, now)
+            resources.append((self._identity.destination(destination), list(rows)))
         resources.append((self._identity.agent(), list(agent_rows(self._agent_reading(now), self._started.unix, now))))
         self._send(Batch("metrics", resources))
+
+    def destinations(self) -> list[tuple[Destination, list[Connection]]]:
+        """The databases that connections of this host lead to, where the client's side is watched."""
+        side = self.sources.client_side
+        if side is None or side.netns not in self.connections.served:
+            return []
+        if self.sources.names is not None:
+            self._names = self.sources.names.take() or self._names
+        connections = self.connections.of_namespace(side.netns)
+        return by_destination(outgoing(connections, side.ports, self.connections.served[side.netns]), self._names)
 
     def pooling(self, pooler: Pooler, at: int) -> Pooling:
         """All that is known of one pooler now."""
@@ -420,10 +460,12 @@ class Pipeline:
     def blind(self, at: int) -> list[str]:
         """Servers whose sockets have not been scanned completely for a while."""
         patience = self.sources.budget.patience
+        side = self.sources.client_side
+        places: list[Place] = [*self.servers.values(), *([side] if side is not None else [])]
         return [
-            f"{server.label}: no complete scan for {patience // SECOND} s"
-            for server in self.servers.values()
-            if self.namespaces.is_stale(server.netns, at, patience)
+            f"{place.label}: no complete scan for {patience // SECOND} s"
+            for place in places
+            if self.namespaces.is_stale(place.netns, at, patience)
         ]
 
     def unwatched(self) -> list[str]:
@@ -455,9 +497,9 @@ class Pipeline:
             reasons += [f"{server.label}: {missing}" for missing in server.missing]
         return reasons
 
-    def pollers(self) -> list[Poller[DatabaseReading] | Poller[PoolerReading]]:
-        """Everybody who is asked through a login."""
-        return [*self.sources.databases, *self.sources.consoles]
+    def pollers(self) -> list[Poller[Any]]:
+        """Everybody who is asked in a thread of its own."""
+        return [*self.sources.databases, *self.sources.consoles, *([self.sources.names] if self.sources.names else [])]
 
     def stop(self, now: Moment) -> None:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""

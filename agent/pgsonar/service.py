@@ -6,6 +6,7 @@ The rule: a tick that fails is logged, counted and tried again; nothing but a si
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from pgsonar import __version__, clock
 from pgsonar.budget import Budget, Usage
+from pgsonar.client_side import ports_of
 from pgsonar.clock import Due
 from pgsonar.config.schema import Config
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import Exporter, build
 from pgsonar.health import Health, HealthEndpoint
-from pgsonar.model import DatabaseReading, PoolerReading
+from pgsonar.model import ClientSide, DatabaseReading, PoolerReading
 from pgsonar.pipeline import Outlet, Pipeline, Sources
 from pgsonar.signals.metrics import Identity
 from pgsonar.sources.backends import BackendReader
@@ -30,12 +32,14 @@ from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
 from pgsonar.sources.poolers import PoolerFinder
 from pgsonar.sources.processes import Processes
+from pgsonar.sources.resolver import Resolver
 from pgsonar.sources.serverlog import LogReader, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
 
 log = logging.getLogger("pgsonar")
 
+RESOLVE = 60.0  # seconds between two looks at what names of targets resolve to
 LOGIN_STOPS_WITHIN = 0.5  # seconds; a question under way ends with the process
 DISCOVER = 2.0  # seconds between looks for servers; every second while there is none
 TITLES = 0.25
@@ -84,6 +88,13 @@ def open_sources(config: Config) -> Sources:
             read_connections=read_connections,
             hostname=socket.gethostname(),
         ),
+        client_side=ClientSide(
+            netns=processes.network_namespace(os.getpid()) or 0, ports=ports_of(config.sockets.targets)
+        )
+        if config.sockets.side != "server"
+        else None,
+        names=open_names(config),
+        sees_servers=config.sockets.side != "client",
         databases=open_databases(config),
         consoles=open_consoles(config),
         logs=ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
@@ -107,6 +118,15 @@ def open_databases(config: Config) -> tuple[Poller[DatabaseReading], ...]:
         reader = ActivityReader(login, receiver.query_text)
         pollers.append(Poller(f"receivers.{key}", reader.read, login.close, receiver.collection_interval))
     return tuple(pollers)
+
+
+def open_names(config: Config) -> Poller[dict[str, str]] | None:
+    """What the names of databases elsewhere resolve to, not started; None where there is nothing to resolve."""
+    targets = config.sockets.targets
+    if config.sockets.side == "server" or targets == "auto":
+        return None
+    names = [target.address for target in targets if target.address]
+    return Poller("receivers.sockets.targets", Resolver(names).read, lambda: None, RESOLVE) if names else None
 
 
 def open_consoles(config: Config) -> tuple[Poller[PoolerReading], ...]:
@@ -199,7 +219,7 @@ class Service:
             if discover(at):
                 self._guard("discovery", lambda: pipeline.discover(clock.now()))
                 self._say_waiting()
-                if not pipeline.servers:
+                if not pipeline.servers and self._sources.sees_servers:
                     discover.next = at + 1_000_000_000
             self._guard("changes", pipeline.fast_tick)
             if titles(at):
@@ -242,6 +262,8 @@ class Service:
             self._failed_stages.discard(stage)
 
     def _say_waiting(self) -> None:
+        if not self._sources.sees_servers:
+            return
         if not self._pipeline.servers and not self._waiting_said:
             self._waiting_said = True
             log.info("no PostgreSQL server runs here yet: waiting for one")
@@ -273,7 +295,7 @@ class Service:
             reasons.append(text)
             if seconds > EXPORTER_FAILING:
                 failing.append(text)
-        if not pipeline.servers:
+        if not pipeline.servers and self._sources.sees_servers:
             reasons.append("waiting for a first PostgreSQL server")
         reasons += pipeline.degraded()
         reasons += [f"{stage} failed {count} times" for stage, count in pipeline.failures.items()]

@@ -11,8 +11,6 @@ REFUSED = {
     "exporters: {prometheus: }": "exporters.prometheus",
     "extensions: {file_storage: }": "extensions.file_storage",
     "service: {extensions: [status_page]}": "service.extensions[0]",
-    "receivers: {sockets: {side: client}}": "receivers.sockets.side: client",
-    "receivers: {sockets: {side: both}}": "receivers.sockets.side: both",
     "processors: {leaks: {overrides: [{match: {user: x}}]}}": "processors.leaks.overrides",
     "processors: {leaks: {auth_stuck: {shadow: true}}}": "processors.leaks.auth_stuck.shadow",
     "processors: {leaks: {pool_exhausted: {shadow: true}}}": "processors.leaks.pool_exhausted.shadow",

@@ -42,7 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
         identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
         pipeline = Pipeline(sources, None, {}, identity, clock.now())
         sights, _ = look(pipeline)
-        checks = [*agent(), *servers(pipeline, sights), *poolers(pipeline), *logins(pipeline), *logs(pipeline)]
+        checks = [
+            *agent(),
+            *servers(pipeline, sights),
+            *client_side(pipeline),
+            *poolers(pipeline),
+            *logins(pipeline),
+            *logs(pipeline),
+        ]
     finally:
         sources.sampler.close()
     if arguments.format == "json":
@@ -73,6 +80,8 @@ def agent() -> Iterator[Check]:
 
 def servers(pipeline: Pipeline, sights: list[Sight]) -> Iterator[Check]:
     """Each server, and what is known of it."""
+    if not pipeline.sources.sees_servers:
+        return
     for target in pipeline.sources.finder.unmatched():
         name = target.name or target.port or target.data_directory or target.pid
         yield Check(
@@ -168,6 +177,27 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
             "less",
             "certainty which socket is whose; titles alone join them, which fails where log_hostname is on",
             "run as the postgres user with its group, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+        )
+
+
+def client_side(pipeline: Pipeline) -> Iterator[Check]:
+    """Connections from here to databases elsewhere."""
+    side = pipeline.sources.client_side
+    if side is None:
+        return
+    ports = ", ".join(map(str, sorted(side.ports)))
+    if side.netns not in pipeline.namespaces.watched():
+        yield Check("CLIENT SIDE", "the sockets of this network namespace cannot be read", "broken", "all of it")
+        return
+    there = pipeline.destinations()
+    yield Check("CLIENT SIDE", f"connections to port {ports} are watched; {len(there)} databases are connected to now")
+    if any(c.client is None for _, connections in there for c in connections if c.socket.inode):
+        yield Check(
+            "CLIENT SIDE",
+            "some processes that hold connections may not be looked into",
+            "less",
+            "which process they belong to",
+            "run as their user, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
         )
 
 

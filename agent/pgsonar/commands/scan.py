@@ -40,18 +40,28 @@ def run(arguments: argparse.Namespace) -> int:
         identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
         pipeline = Pipeline(sources, None, {}, identity, clock.now())
         sights, missing = look(pipeline)
+        destinations = pipeline.destinations()
         pooling = [pipeline.pooling(pooler, clock.now().at) for pooler in pipeline.poolers.poolers.values()]
     finally:
         sources.sampler.close()
     time = datetime.now(UTC)
     if arguments.format == "json":
         json.dump(
-            scan_object(sights, time.isoformat(timespec="milliseconds").replace("+00:00", "Z"), missing, pooling),
+            scan_object(
+                sights, time.isoformat(timespec="milliseconds").replace("+00:00", "Z"), missing, pooling, destinations
+            ),
             sys.stdout,
         )
         sys.stdout.write("\n")
     else:
         columns = shutil.get_terminal_size().columns
         width = WIDTHS[1] if columns >= WIDTHS[1] else WIDTHS[0]
-        sys.stdout.write("\n".join(scan_lines(sights, time.strftime("%H:%M:%SZ"), missing, width, pooling)) + "\n")
-    return 0 if sights else 1
+        sys.stdout.write(
+            "\n".join(
+                scan_lines(
+                    sights, time.strftime("%H:%M:%SZ"), missing, width, pooling=pooling, destinations=destinations
+                )
+            )
+            + "\n"
+        )
+    return 0 if sights or destinations else 1

@@ -18,7 +18,6 @@ COMPONENTS: dict[str, frozenset[str]] = {
 
 # Section, key, and the values that are refused; None refuses every value that is not empty.
 REFUSED: tuple[tuple[type[schema.Section], str, tuple[object, ...] | None], ...] = (
-    (schema.SocketsReceiver, "side", ("client", "both")),
     (schema.LeaksProcessor, "overrides", None),
     (schema.LeakKind, "shadow", (True,)),
     (schema.OtlpExporter, "temporality", ("delta",)),

@@ -17,6 +17,7 @@ from pgsonar.model import (
     Activity,
     Backend,
     BackendKind,
+    Connection,
     DatabaseReading,
     LogCounts,
     Pool,
@@ -468,6 +469,21 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         ("db.client.connection.pool.name",),
         "How long the client that waits longest has waited.",
         _per_pool(lambda pool: pool.max_wait),
+    ),
+)
+
+
+CLIENT_METRICS: tuple[Metric[list[Connection]], ...] = (
+    Metric(
+        "pgsonar.connection.count",
+        "updowncounter",
+        "{connection}",
+        ("network.connection.state", "pgsonar.side"),
+        "As of servers; the side is client, on the host of the applications.",
+        lambda connections: [
+            ({"network.connection.state": state, "pgsonar.side": "client"}, number)
+            for state, number in Counter(c.socket.state.spelling for c in connections).items()
+        ],
     ),
 )
 

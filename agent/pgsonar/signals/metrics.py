@@ -8,9 +8,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from pgsonar.model import Moment, Pooler, Pooling, Resource, Server
+from pgsonar.model import Connection, Destination, Moment, Pooler, Pooling, Resource, Server
 from pgsonar.signals.catalog import (
     AGENT_METRICS,
+    CLIENT_METRICS,
     POOLER_METRICS,
     SERVER_METRICS,
     AgentReading,
@@ -63,6 +64,19 @@ class Identity:
         own |= {f"pgsonar.server.{key}": value for key, value in server.attributes}
         return _resource(own | self._host | self._extra)
 
+    def destination(self, destination: Destination) -> Resource:
+        """The resource of a database as this host's clients see it."""
+        host = self._host.get("host.id") or self._host["host.name"]
+        own: dict[str, str | int] = {
+            "service.name": "pgsonar",
+            "service.version": self._version,
+            "service.instance.id": str(uuid.uuid5(INSTANCE_NAMESPACE, f"{host} to {destination.label}")),
+            "db.system.name": "postgresql",
+            "server.address": destination.address,
+            "server.port": destination.port,
+        }
+        return _resource(own | self._host | self._extra)
+
     def pooler(self, pooler: Pooler) -> Resource:
         """The resource of one PgBouncer."""
         own: dict[str, str | int] = {
@@ -107,6 +121,14 @@ def pooler_rows(reading: Pooling, start_unix: int, now: Moment) -> list[MetricRo
         common["server.port"] = reading.pooler.port
     rows = [_row(metric, reading, common, start_unix, now) for metric in POOLER_METRICS]
     return [row for row in rows if row.points]
+
+
+def client_rows(
+    destination: Destination, connections: list[Connection], start_unix: int, now: Moment
+) -> list[MetricRow]:
+    """The metrics of the client's side of a database."""
+    common: dict[str, str | int] = {"server.address": destination.address, "server.port": destination.port}
+    return [_row(metric, connections, common, start_unix, now) for metric in CLIENT_METRICS]
 
 
 def _leak_key(point: Point) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pgsonar.ledger import holder_of
-from pgsonar.model import LOCAL_HOST, Activity, Backend, Pooling, Sight, TcpState
+from pgsonar.model import LOCAL_HOST, Activity, Backend, Connection, Destination, Pooling, Sight, TcpState
 from pgsonar.signals.words import age, count
 
 # (letter, name), in the order in which the bar shows them.
@@ -29,16 +29,24 @@ _COLUMNS = "SLOTS IN-XACT ACTIVE IDLE LOGIN GONE  OLDEST"
 
 
 def scan_lines(
-    sights: Iterable[Sight], time: str, missing: Iterable[str], width: int, pooling: Iterable[Pooling] = ()
+    sights: Iterable[Sight],
+    time: str,
+    missing: Iterable[str],
+    width: int,
+    *,
+    pooling: Iterable[Pooling] = (),
+    destinations: Iterable[tuple[Destination, list[Connection]]] = (),
 ) -> list[str]:
     """The whole screen."""
     lines: list[str] = []
     for sight in sights:
         lines += [*server_lines(sight, time, width), ""]
-    if not lines:
+    outgoing = [line for place, there in destinations for line in _outgoing(place, there, width)]
+    if not lines and not outgoing:
         lines = [f"No PostgreSQL server found.  {time}", ""]
     for one in pooling:
         lines += [*_pooler(one, width), ""]
+    lines += outgoing
     for sentence in missing:
         lines += _wrap("NOT SEEN     ", sentence, width)
     return [line.rstrip() for line in lines]
@@ -158,6 +166,17 @@ def _client(backend: Backend) -> str | None:
         return None
     address = via.client.address or "unix socket"
     return via.process.label if via.process else f"{via.client.application or via.client.user}@{address}"
+
+
+def _outgoing(place: Destination, connections: list[Connection], width: int) -> list[str]:
+    """Connections from here to one database, and the processes that hold them."""
+    states = Counter(c.socket.state.spelling for c in connections)
+    told = ", ".join(f"{state} {number}" for state, number in states.most_common())
+    lines = _wrap("", f"{place.label}   from here: {told}", width)
+    holders = Counter((c.client.label if c.client else "?", c.socket.state == TcpState.CLOSE_WAIT) for c in connections)
+    for (label, is_leak), number in holders.most_common(CLIENTS_SHOWN):
+        lines.append(f" by {_fit(label, width - 44)} {number:>5}{' closed by the database, kept open' * is_leak}")
+    return [*lines, ""]
 
 
 def _pooler(pooling: Pooling, width: int) -> list[str]:

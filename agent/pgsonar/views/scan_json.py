@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgsonar.model import Backend, Connection, Pooling, Sight, Socket, TcpState, Via
+from pgsonar.model import Backend, Connection, Destination, Pooling, Sight, Socket, TcpState, Via
 
 Json = dict[str, object]
 
 
-def scan_object(sights: Iterable[Sight], time: str, missing: Iterable[str], pooling: Iterable[Pooling] = ()) -> Json:
+def scan_object(
+    sights: Iterable[Sight],
+    time: str,
+    missing: Iterable[str],
+    pooling: Iterable[Pooling] = (),
+    destinations: Iterable[tuple[Destination, list[Connection]]] = (),
+) -> Json:
     """`{time, servers, connections, ledgers, missing}`, and `poolers` where PgBouncer runs here."""
     sights, pooling = list(sights), list(pooling)
     told: Json = {
         "time": time,
         "servers": [_server(sight) for sight in sights],
         "connections": [row for sight in sights for row in _connections(sight)]
-        + [row for one in pooling for row in _hops(one)],
+        + [row for one in pooling for row in _hops(one)]
+        + [row for place, there in destinations for row in _outgoing(place, there)],
         "ledgers": [_ledger(sight) for sight in sights],
         "missing": [
             *missing,
@@ -81,6 +88,18 @@ def _hops(pooling: Pooling) -> Iterable[Json]:
             state=state.spelling,
             local_address=end.address,
             local_port=end.port,
+        )
+
+
+def _outgoing(place: Destination, connections: Iterable[Connection]) -> Iterable[Json]:
+    """The client's ends of connections to a database, which may run anywhere."""
+    for connection in connections:
+        yield _row(
+            server=place.label,
+            side="client",
+            **_tcp(connection.socket),
+            state_seconds=_state_seconds(connection),
+            client=connection.client._asdict() if connection.client else None,
         )
 
 
