@@ -1,5 +1,6 @@
 """The stages together, on sources that misbehave on demand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,18 @@ from build import NETNS, PORT, START, server, tcp, title
 from pgsonar.budget import Budget
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.errors import ScanError
-from pgsonar.model import SECOND, BackendSighting, ChangeKind, Limits, Moment, ScanStats, TcpState
+from pgsonar.model import (
+    SECOND,
+    BackendSighting,
+    ChangeKind,
+    DatabaseReading,
+    Endpoint,
+    Limits,
+    Moment,
+    ScanStats,
+    Session,
+    TcpState,
+)
 from pgsonar.pipeline import Pipeline, Sources
 from pgsonar.signals.metrics import Identity
 
@@ -241,3 +253,37 @@ def test_scans_that_are_meant_to_be_rare_are_not_blindness(world):
 
     assert len(step(pipeline, world, 14, scan=False)) == 1
     assert step(pipeline, world, 16.5, scan=False) == []
+
+
+def test_what_a_login_told_long_ago_is_not_said_of_a_session_any_more(world):
+    told = [
+        DatabaseReading(
+            begun=START,
+            at=START,
+            endpoint=Endpoint("localhost", 5432),
+            own_pid=1,
+            started=0,
+            port=5432,
+            system_identifier=None,
+            version="16.4",
+            major=16,
+            role="primary",
+            limits=Limits(30, 3, "login"),
+            sessions=(Session(7, "client backend", START, application="billing"),),
+        )
+    ]
+    poller = SimpleNamespace(take=lambda: told.pop() if told else None, interval=1.0, problem=None)
+    world.sightings = [BackendSighting(7, START, title("idle"))]
+    pipeline = world.pipeline()
+    pipeline.sources = replace(pipeline.sources, databases=(poller,))
+    pipeline.discover(moment(0))
+    pipeline.title_tick(moment(0).at)
+    world.scanned(1)
+    (sight,) = pipeline.slow_tick(moment(1))
+    assert sight.backends[0].session.application == "billing"
+    assert sight.reading is not None
+
+    world.scanned(20)
+    (sight,) = pipeline.slow_tick(moment(20))
+    assert sight.backends[0].session is None
+    assert sight.reading is None

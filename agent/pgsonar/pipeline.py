@@ -251,6 +251,9 @@ class Pipeline:
     def slow_tick(self, now: Moment) -> list[Sight]:
         """Looks at every server, and tells what has opened, grown worse or ended."""
         self.take_readings()
+        for server in self.servers.values():
+            if self.sources.databases and self.readings.of(server.id, now.at) is None:
+                attach(self.backends.of_server(server.id), None)  # what a login told long ago is not true for ever
         self.join_poolers(now.at)
         self._read_logs(now.at)
         for netns in self.namespaces.read(now.at):

@@ -15,6 +15,7 @@ from pgsonar.model import (
     Moment,
     Pool,
     Pooler,
+    PoolerClient,
     PoolerReading,
     Pooling,
     ScanStats,
@@ -22,6 +23,7 @@ from pgsonar.model import (
     SessionCounts,
     Severity,
     TcpState,
+    Via,
 )
 from pgsonar.signals.catalog import (
     AGENT_METRICS,
@@ -161,6 +163,19 @@ def test_many_clients_are_folded_and_the_sum_is_kept():
     assert sum(number for _, number in told) == 100
     assert len(told) == 21
     assert [number for attributes, number in told if attributes["client.address"] == "~other"] == [80]
+
+
+def test_a_session_is_counted_by_its_application_also_behind_a_pooler():
+    direct, pooled = backend(title(host="10.0.0.7")), backend(title(host="10.0.0.9"), pid=2)
+    direct.session = Session(4711, "client backend", 0, application="billing")
+    client = PoolerClient("p", "q", "app", "shop", "active", "checkout", "10.4.1.7", 40000, None, 0.0)
+    pooled.via = Via("pooler:6432", client)
+    told = {
+        a["client.address"]: a["postgresql.application_name"]
+        for a, _ in values(reading([direct, pooled]), "pgsonar.backend.count")
+    }
+
+    assert told == {"10.0.0.7": "billing", "10.4.1.7": "checkout"}
 
 
 def test_a_client_that_has_a_name_keeps_it_while_it_is_there():

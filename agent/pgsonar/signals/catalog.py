@@ -72,14 +72,17 @@ class Metric(Generic[Read]):
     read: Callable[[Read], Reading]
 
 
+Name = tuple[str, ...]  # of a client: database, user, address, application; empty where unknown
+
+
 @dataclass(slots=True)
 class StickyNames:
     """Gives the largest clients a name of their own for as long as they are there; the rest is `~other`."""
 
     places: int = 20
-    _held: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    _held: dict[Name, int] = field(default_factory=dict)
 
-    def keep(self, sizes: Counter[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    def keep(self, sizes: Counter[Name]) -> set[Name]:
         """Who is named now. Who was named and is still there stays named, however small."""
         self._held = {name: sizes[name] for name in self._held if sizes[name]}
         for name, size in sizes.most_common():
@@ -106,19 +109,31 @@ def _connections(reading: ServerReading) -> Reading:
         yield {"network.connection.state": state, "pgsonar.side": "server"}, number
 
 
+_NAME = ("db.namespace", "user.name", "client.address", "postgresql.application_name")
+_OTHERS = (OTHER, OTHER, OTHER, "")
+
+
+def _name_of(backend: Backend) -> Name:
+    """Who a session is of: the application, also behind a pooler."""
+    client = backend.via.client if backend.via is not None else None
+    address = client.address if client is not None else backend.title.host
+    application = client.application if client is not None else None
+    if application is None and backend.session is not None:
+        application = backend.session.application
+    return backend.title.database or "", backend.title.user or "", address or "", application or ""
+
+
 def _backends(reading: ServerReading) -> Reading:
     clients = [b for b in reading.sight.backends if b.title.kind is BackendKind.CLIENT]
-    who = {id(b): (b.title.database or "", b.title.user or "", b.title.host or "") for b in clients}
+    who = {id(b): _name_of(b) for b in clients}
     named = reading.clients.keep(Counter(who.values()))
-    counts: Counter[tuple[tuple[str, str, str], str]] = Counter()
+    counts: Counter[tuple[Name, str]] = Counter()
     for backend in clients:
         name = who[id(backend)]
-        counts[name if name in named else (OTHER, OTHER, OTHER), state_of(backend)] += 1
-    for ((database, user, address), state), number in counts.items():
+        counts[name if name in named else _OTHERS, state_of(backend)] += 1
+    for (name, state), number in counts.items():
         attributes: Attributes = {"postgresql.state": state}
-        for key, value in (("db.namespace", database), ("user.name", user), ("client.address", address)):
-            if value:
-                attributes[key] = value
+        attributes |= {key: value for key, value in zip(_NAME, name, strict=True) if value}
         yield attributes, number
 
 
@@ -217,8 +232,8 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         "pgsonar.backend.count",
         "updowncounter",
         "{backend}",
-        ("db.namespace", "user.name", "client.address", "postgresql.state"),
-        "Client backends by what their title says; small clients are folded into ~other.",
+        ("db.namespace", "user.name", "client.address", "postgresql.application_name", "postgresql.state"),
+        "Client backends by what their title says, and by application where a login tells; the small are in ~other.",
         _backends,
     ),
     Metric(
