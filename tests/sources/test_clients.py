@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -131,3 +132,24 @@ def test_a_second_connection_of_a_known_client_is_found_without_a_search(listene
         process.stdin.close()
 
     assert asked == [process.pid]
+
+
+def test_a_search_that_runs_out_of_time_goes_on_where_it_stopped(listener, monkeypatch):
+    process, hops = held_by_another(listener, 1)
+    looking = finder()
+    asked = []
+    read = looking._owners.inodes
+
+    def slowly(pid, **how):
+        asked.append(pid)
+        time.sleep(0.01)
+        return read(pid, **how)
+
+    monkeypatch.setattr("pgsonar.sources.clients.BUDGET", 0.03)
+    looking._owners.inodes = slowly
+    with process:
+        found = look_for(looking, *hops)
+        process.stdin.close()
+
+    assert found[hops[0]].pid == process.pid
+    assert len(asked) == len(set(asked)), "no process is asked twice"

@@ -45,6 +45,14 @@ class _Namespace:
     addresses: set[str] | None = None  # None: not read yet
 
 
+@dataclass(slots=True)
+class _Search:
+    """A walk through the processes of a namespace that goes on in the next call when time runs out."""
+
+    wanted: frozenset[int]  # inodes, when it began
+    asked: set[int] = field(default_factory=set)
+
+
 class ClientFinder:
     """Finds client processes."""
 
@@ -54,6 +62,7 @@ class ClientFinder:
         self._read_connections = read_connections
         self._namespaces: dict[int, _Namespace] = {}
         self._listed = -_AGAIN
+        self._searches: dict[int, _Search] = {}
         self._likely: dict[int, list[int]] = {}  # by namespace: processes that were clients before
         self._hidden = 0  # processes whose namespace may not be read
         self.refused = 0  # processes that may not be looked into, at the last search
@@ -155,9 +164,13 @@ class ClientFinder:
         """Walks descriptors: those of former clients first, then of every process of the socket's user."""
         found: dict[Hop, ClientProcess | None] = {}
         left = dict(inodes)
+        search = self._searches.setdefault(netns, _Search(frozenset(inodes)))
         for pid in self._candidates(netns, pids, users):
             if not left or time.monotonic() >= deadline:
                 break
+            if pid in search.asked:
+                continue
+            search.asked.add(pid)
             held = self._owners.inodes(pid, postmaster=pid, first_only=False)
             self._owners.forget(pid)
             if held is None:
@@ -170,8 +183,11 @@ class ClientFinder:
                     found[left.pop(inode)] = client
                 likely = self._likely.setdefault(netns, [])
                 self._likely[netns] = [pid, *(other for other in likely if other != pid)][:16]
-        else:  # every process was asked
-            found |= dict.fromkeys(left.values())
+        else:  # every process was asked, though not after what was wanted since the search began
+            found |= {hop: None for inode, hop in left.items() if inode in search.wanted}
+            left.clear()
+        if not left:
+            del self._searches[netns]
         return found
 
     def _candidates(self, netns: int, pids: list[int], users: set[int]) -> Iterator[int]:
