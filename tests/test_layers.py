@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "health": ("errors",),
     "namespaces": ("model", "errors", "sources.sockets"),
     "pipeline": ("model", "budget", "namespaces", "config.schema", "sources", "signals", "detectors", *PURE),
-    "once": ("model", "clock", "pipeline", "sources.sockets", "__init__"),
+    "once": ("model", "clock", "config", "pipeline", "service", "signals", "sources.sockets", "__init__"),
     "service": (
         "model",
         "client_side",

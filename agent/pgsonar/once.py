@@ -5,13 +5,33 @@ The rule: the same stages as the daemon's, in the same order; only who calls the
 
 from __future__ import annotations
 
-from pgsonar import clock
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pgsonar import __version__, clock
+from pgsonar.config.schema import Config
 from pgsonar.model import Moment, Sight
 from pgsonar.pipeline import Pipeline
+from pgsonar.service import host_id, open_sources
+from pgsonar.signals.metrics import Identity
 from pgsonar.sources.sockets import Step
 
 CLIENTS_WITHIN = 3_000_000_000  # ns to find the processes of clients on this host
 ANSWER_WITHIN = 8.0  # seconds a login has: to connect (5) and to answer (3)
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Pipeline]:
+    """A pipeline on the outside world as configured, for one look. What the daemon would log stands on the screen."""
+    logging.getLogger("pgsonar").addHandler(logging.NullHandler())
+    sources = open_sources(config)
+    try:
+        identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
+        yield Pipeline(sources, None, {}, identity, clock.now())
+    finally:
+        sources.sampler.close()
 
 
 def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:

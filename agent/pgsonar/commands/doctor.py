@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
-import socket
 import sys
 from collections.abc import Iterator
 
@@ -17,10 +15,8 @@ from pgsonar import __version__, clock
 from pgsonar.commands.options import add_config_options
 from pgsonar.config.load import load
 from pgsonar.model import BackendKind, Sight
-from pgsonar.once import look
+from pgsonar.once import look, opened
 from pgsonar.pipeline import Pipeline
-from pgsonar.service import host_id, open_sources
-from pgsonar.signals.metrics import Identity
 from pgsonar.sources.privileges import CAPABILITIES, privileges
 from pgsonar.views.doctor import Check, doctor_lines
 
@@ -35,23 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Looks at everything once and reports."""
-    config = load(arguments.config, arguments.set, os.environ)
-    logging.getLogger("pgsonar").addHandler(logging.NullHandler())
-    sources = open_sources(config)
-    try:
-        identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
-        pipeline = Pipeline(sources, None, {}, identity, clock.now())
+    with opened(load(arguments.config, arguments.set, os.environ)) as pipeline:
         sights, _ = look(pipeline)
-        checks = [
-            *agent(),
-            *servers(pipeline, sights),
-            *client_side(pipeline),
-            *poolers(pipeline),
-            *logins(pipeline),
-            *logs(pipeline),
-        ]
-    finally:
-        sources.sampler.close()
+        checks = [*agent(), *servers(pipeline, sights), *client_side(pipeline)]
+        checks += [*poolers(pipeline), *logins(pipeline), *logs(pipeline)]
     if arguments.format == "json":
         json.dump([check._asdict() for check in checks], sys.stdout)
         sys.stdout.write("\n")

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import shutil
-import socket
 import sys
 from datetime import UTC, datetime
 
-from pgsonar import __version__, clock
+from pgsonar import clock
 from pgsonar.commands.options import add_config_options
 from pgsonar.config.load import load
-from pgsonar.once import look
-from pgsonar.pipeline import Pipeline
-from pgsonar.service import host_id, open_sources
-from pgsonar.signals.metrics import Identity
+from pgsonar.once import look, opened
 from pgsonar.views.scan import scan_lines
 from pgsonar.views.scan_json import scan_object
 
@@ -32,18 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Looks once, prints, ends: 0 when a server was found, 1 when none was."""
-    config = load(arguments.config, arguments.set, os.environ)
-    # What the daemon would log stands on the screen here.
-    logging.getLogger("pgsonar").addHandler(logging.NullHandler())
-    sources = open_sources(config)
-    try:
-        identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
-        pipeline = Pipeline(sources, None, {}, identity, clock.now())
+    with opened(load(arguments.config, arguments.set, os.environ)) as pipeline:
         sights, missing = look(pipeline)
         destinations = pipeline.destinations()
         pooling = [pipeline.pooling(pooler, clock.now().at) for pooler in pipeline.poolers.poolers.values()]
-    finally:
-        sources.sampler.close()
     time = datetime.now(UTC)
     if arguments.format == "json":
         json.dump(
