@@ -160,6 +160,24 @@ def test_children_and_programs_that_serve_nobody_are_no_servers(tree):
     assert [server.pid for server in found_on(tree)] == [10]
 
 
+def test_among_several_ports_of_one_user_most_clients_in_the_titles_decide(tree):
+    clients = [f"postgres: app shop 10.0.0.7({port}) idle".encode() for port in (40001, 40002, 40003)]
+    tree.add(10, children=[11, 12, 13])
+    for pid, title in zip((11, 12, 13), clients, strict=True):
+        tree.add(pid, parent=10, cmdline=title)
+
+    def row(local, remote, inode=7):
+        ends = Endpoint("10.0.0.1", local), Endpoint("10.0.0.7", remote)
+        return Socket(*ends, TcpState.ESTABLISHED if inode else TcpState.TIME_WAIT, 2, 0, 0, 0, 0, 26, inode)
+
+    own = [row(5433, port) for port in (40001, 40002, 40003)]
+    # The same client is at the other server with one of these ports, and was there with all of them.
+    other = [row(5432, 40001), *(row(5432, port, inode=0) for port in (40002, 40003))]
+    (server,) = found_on(tree, listening(5432), listening(5433), *other, *own)
+
+    assert (server.port, server.port_guessed) == (5433, True)
+
+
 def test_without_access_the_port_is_that_of_the_only_listener_of_its_user_and_a_guess(tree):
     tree.add(10)
     (server,) = found_on(tree, listening(5433), listening(22, uid=0))
