@@ -57,9 +57,10 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     pipeline.namespaces.read(at)
     sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
     deadline = at + CLIENTS_WITHIN
-    while clock.now().at < deadline and not pipeline.name_clients([b for s in sights for b in s.backends], at):
+    while clock.now().at < deadline and not pipeline.attribution.name([b for s in sights for b in s.backends], at):
         pass
-    while clock.now().at < deadline and not pipeline.name_outgoing(at):
+    outgoing = [c for _, there in pipeline.destinations() for c in there]
+    while clock.now().at < deadline and not pipeline.attribution.name_outgoing(outgoing, at):
         pass
     unmatched = pipeline.sources.finder.unmatched() if pipeline.sources.sees_servers else []
     missing = [f"the target {_target_text(target)} matches no running server" for target in unmatched]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pgsonar.attribution import Attribution
 from pgsonar.backends import BackendTable
 from pgsonar.budget import Budget
 from pgsonar.client_side import by_destination, outgoing
@@ -26,13 +27,11 @@ from pgsonar.model import (
     SECOND,
     Backend,
     BackendSighting,
-    ClientProcess,
     ClientSide,
     Connection,
     DatabaseReading,
     Destination,
     EpisodeEvent,
-    Finding,
     LogCounts,
     Moment,
     Pooler,
@@ -47,12 +46,13 @@ from pgsonar.model import (
 from pgsonar.namespaces import Namespaces, Place
 from pgsonar.poolers import PoolerTable, is_on, is_poolers
 from pgsonar.readings import Readings, attach, improved, sightings
+from pgsonar.refusals import Refusals
 from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
 from pgsonar.signals.leaks import event_row, span_row
 from pgsonar.signals.metrics import Identity, agent_rows, client_rows, pooler_rows, server_rows
 from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.sources.backends import BackendReader
-from pgsonar.sources.clients import ClientFinder, Hop
+from pgsonar.sources.clients import ClientFinder
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
 from pgsonar.sources.poolers import PoolerFinder
@@ -68,8 +68,6 @@ LIMIT_HINT = (
 
 
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
-REFUSALS_STAND = 60 * SECOND  # how long refused clients count as refused now
-LOOK_FOR_CLIENTS = 60 * SECOND  # until a client that was not found is looked for again
 
 
 class Outlet(Protocol):
@@ -120,7 +118,8 @@ class Pipeline:
         self.readings = Readings()
         self.poolers = PoolerTable()
         self.logs: dict[str, LogCounts] = {}
-        self._refusals: dict[str, deque[tuple[int, int]]] = {}  # by server: instants, and how many there were by then
+        self.refusals = Refusals()
+        self.attribution = Attribution(sources.clients, self.poolers)
         self._ends_at = 0
         self._names: dict[str, str] = {}
         self.rules = rules(leaks) if leaks is not None else []
@@ -159,6 +158,7 @@ class Pipeline:
                 log.info("server %s is gone", known.label)
                 self.backends.forget(known.id)
                 self.readings.forget(known.id)
+                self.refusals.forget(known.id)
                 self._clients.pop(known.id, None)
                 self._verified.pop(known.id, None)
         for server in found.values():
@@ -261,7 +261,7 @@ class Pipeline:
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
         findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
-        self._tell(self.episodes.update(self._with_clients(findings, sights, now.at), looked_at, now))
+        self._tell(self.episodes.update(self.attribution.with_clients(findings, sights, now.at), looked_at, now))
         return sights
 
     def _read_logs(self, at: int) -> None:
@@ -269,60 +269,7 @@ class Pipeline:
             return
         self.logs = self.sources.logs.read([server for server in self.servers.values() if server.pid])
         for server, counts in self.logs.items():
-            past = self._refusals.setdefault(server, deque([(at, 0)]))
-            past.append((at, sum(counts.by_class[name] for name in REFUSALS_OF_SLOTS)))
-            while len(past) > 1 and at - past[1][0] >= REFUSALS_STAND:
-                past.popleft()
-
-    def _refused_lately(self, server: str) -> int:
-        past = self._refusals.get(server)
-        return past[-1][1] - past[0][1] if past else 0
-
-    def _with_clients(self, findings: list[Finding], sights: list[Sight], at: int) -> list[Finding]:
-        """The findings with the processes behind them, where these run on this host."""
-        backends = {(sight.server.id, b.pid): b for sight in sights for b in sight.backends}
-        about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
-        self.name_clients([b for b in about if b is not None], at)
-        return [
-            replace(f, client=_client_process(b)) if b is not None else f for f, b in zip(findings, about, strict=True)
-        ]
-
-    def name_clients(self, backends: list[Backend], at: int) -> bool:
-        """Looks for the client processes of backends that were not looked for lately; whether it got round to all."""
-        hops: dict[Hop, Connection] = {}
-        behind: dict[Hop, Backend] = {}  # a pooler
-        for backend in backends:
-            c = backend.connection
-            far = self.poolers.hops(backend, at)
-            if far is not None:
-                behind[Hop(*far)] = backend
-            if c is None or c.client is not None or c.closed_at is not None:
-                continue
-            if c.looked_for_client_at is None or at - c.looked_for_client_at >= LOOK_FOR_CLIENTS:
-                hops[Hop(c.netns, c.socket.local, c.socket.remote)] = c
-        wanted = hops.keys() | behind.keys()
-        if not wanted:
-            return True
-        found = self.sources.clients.find(wanted)
-        for hop, client in found.items():
-            if hop in hops:
-                hops[hop].client, hops[hop].looked_for_client_at = client, at
-            if hop in behind:
-                self.poolers.note_process(behind[hop], client, at)
-        return len(found) == len(wanted)
-
-    def name_outgoing(self, at: int) -> bool:
-        """Looks for the processes behind connections to databases elsewhere; whether it got round to all."""
-        hops = {
-            Hop(c.netns, c.socket.remote, c.socket.local): c  # as the server has it
-            for _, there in self.destinations()
-            for c in there
-            if c.client is None and c.looked_for_client_at is None
-        }
-        found = self.sources.clients.find(hops) if hops else {}
-        for hop, client in found.items():
-            hops[hop].client, hops[hop].looked_for_client_at = client, at
-        return len(found) == len(hops)
+            self.refusals.note(server, sum(counts.by_class[name] for name in REFUSALS_OF_SLOTS), at)
 
     def join_poolers(self, at: int) -> None:
         """Takes in what the consoles have told, and finds who is behind the poolers."""
@@ -368,7 +315,7 @@ class Pipeline:
             backend_of=owners(backends),
             overflowing=self.namespaces.is_overflowing(server.netns, at),
             reading=reading,
-            refused=self._refused_lately(server.id),
+            refused=self.refusals.lately(server.id),
         )
 
     def _in_sight(self, at: int) -> list[Server]:
@@ -508,13 +455,6 @@ class Pipeline:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
         self._tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
-
-
-def _client_process(backend: Backend) -> ClientProcess | None:
-    """The application where it runs on this host: behind a pooler, never the pooler itself."""
-    if backend.via is not None:
-        return backend.via.process
-    return backend.connection.client if backend.connection is not None else None
 
 
 def _random_id(bits: int) -> int:

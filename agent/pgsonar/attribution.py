@@ -1,0 +1,70 @@
+"""Names the processes at the client's end of connections, where these run on this host or node.
+
+The rule: looked for once, and only when somebody asks: a finding, or a command that shows them. Behind a pooler the
+application is named, never the pooler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pgsonar.model import SECOND, Backend, ClientProcess, Connection, Finding, Sight
+from pgsonar.poolers import PoolerTable
+from pgsonar.sources.clients import ClientFinder, Hop
+
+AGAIN = 60 * SECOND  # until a client that was not found is looked for again
+
+
+class Attribution:
+    """Asks the finder of client processes, and remembers the answers with the connections."""
+
+    def __init__(self, finder: ClientFinder, poolers: PoolerTable) -> None:
+        self._finder = finder
+        self._poolers = poolers
+
+    def with_clients(self, findings: list[Finding], sights: Iterable[Sight], at: int) -> list[Finding]:
+        """The findings with the processes behind them."""
+        backends = {(sight.server.id, b.pid): b for sight in sights for b in sight.backends}
+        about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
+        self.name([b for b in about if b is not None], at)
+        return [replace(f, client=_client_of(b)) if b is not None else f for f, b in zip(findings, about, strict=True)]
+
+    def name(self, backends: Iterable[Backend], at: int) -> bool:
+        """Looks for the clients of backends that were not looked for lately; whether it got round to all."""
+        hops: dict[Hop, Connection] = {}
+        behind: dict[Hop, Backend] = {}  # a pooler
+        for backend in backends:
+            far = self._poolers.hops(backend, at)
+            if far is not None:
+                behind[Hop(*far)] = backend
+            near = backend.connection
+            if near is not None and _is_due(near, at):
+                hops[Hop(near.netns, near.socket.local, near.socket.remote)] = near
+        found = self._finder.find(hops.keys() | behind.keys()) if hops or behind else {}
+        for hop, client in found.items():
+            if hop in hops:
+                hops[hop].client, hops[hop].looked_for_client_at = client, at
+            if hop in behind:
+                self._poolers.note_process(behind[hop], client, at)
+        return len(found) == len(hops.keys() | behind.keys())
+
+    def name_outgoing(self, connections: Iterable[Connection], at: int) -> bool:
+        """The same for connections from here to databases, which have the client's end for their local one."""
+        hops = {Hop(c.netns, c.socket.remote, c.socket.local): c for c in connections if _is_due(c, at)}
+        found = self._finder.find(hops) if hops else {}
+        for hop, client in found.items():
+            hops[hop].client, hops[hop].looked_for_client_at = client, at
+        return len(found) == len(hops)
+
+
+def _is_due(connection: Connection, at: int) -> bool:
+    if connection.client is not None or connection.closed_at is not None:
+        return False
+    return connection.looked_for_client_at is None or at - connection.looked_for_client_at >= AGAIN
+
+
+def _client_of(backend: Backend) -> ClientProcess | None:
+    if backend.via is not None:
+        return backend.via.process
+    return backend.connection.client if backend.connection is not None else None
