@@ -29,9 +29,9 @@ class Goals:
         """How many pairs to take."""
         return 7 if self.short else many
 
-    def ratio(self, name: str, ratio: Ratio, goal: float, benchmark: object = None) -> None:
+    def ratio(self, name: str, ratio: Ratio, goal: float | None, benchmark: object = None, note: str = "") -> None:
         """Notes a ratio that should be at most `goal`."""
-        note = f"{_amount(ratio.left)} / {_amount(ratio.right)}, noise {ratio.noise:.0%}"
+        note = note or f"{_amount(ratio.left)} / {_amount(ratio.right)}, noise {ratio.noise:.0%}"
         self.figure(name, ratio.median, goal, low=ratio.low, high=ratio.high, pairs=ratio.pairs, note=note)
         if benchmark is not None:
             benchmark.extra_info.update(ratio._asdict())  # type: ignore[attr-defined]

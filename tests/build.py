@@ -9,9 +9,11 @@ from pgsonar.model import (
     Backend,
     BackendKind,
     Connection,
+    DatabaseReading,
     Endpoint,
     Limits,
     Server,
+    Session,
     Sight,
     Socket,
     TcpState,
@@ -113,3 +115,21 @@ def sight(backends=(), connections=(), *, at: int, of: Server | None = None, **c
         backend_of=owners(backends),
         **changes,
     )
+
+
+def database_reading(*sessions: Session, **changes) -> DatabaseReading:
+    """What a login told at START."""
+    known = {
+        "begun": START,
+        "at": START,
+        "endpoint": Endpoint("localhost", PORT),
+        "own_pid": 1,
+        "started": 0,
+        "port": PORT,
+        "system_identifier": None,
+        "version": "16.4",
+        "role": "primary",
+        "limits": Limits(30, 3, "login"),
+        "sessions": sessions,
+    }
+    return DatabaseReading(**(known | changes))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from build import NETNS, PORT, START, server, tcp, title
+from build import NETNS, PORT, START, database_reading, server, tcp, title
 from pgsonar.budget import Budget
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.errors import ScanError
@@ -13,8 +13,6 @@ from pgsonar.model import (
     SECOND,
     BackendSighting,
     ChangeKind,
-    DatabaseReading,
-    Endpoint,
     Limits,
     Moment,
     ScanStats,
@@ -256,23 +254,8 @@ def test_scans_that_are_meant_to_be_rare_are_not_blindness(world):
 
 
 def test_what_a_login_told_long_ago_is_not_said_of_a_session_any_more(world):
-    told = [
-        DatabaseReading(
-            begun=START,
-            at=START,
-            endpoint=Endpoint("localhost", 5432),
-            own_pid=1,
-            started=0,
-            port=5432,
-            system_identifier=None,
-            version="16.4",
-            major=16,
-            role="primary",
-            limits=Limits(30, 3, "login"),
-            sessions=(Session(7, "client backend", START, application="billing"),),
-        )
-    ]
-    poller = SimpleNamespace(take=lambda: told.pop() if told else None, interval=1.0, problem=None)
+    told = [database_reading(Session(7, "client backend", START, application="billing"))]
+    poller = SimpleNamespace(take=lambda: told.pop() if told else None, holds=8 * SECOND, problem=None)
     world.sightings = [BackendSighting(7, START, title("idle"))]
     pipeline = world.pipeline()
     pipeline.sources = replace(pipeline.sources, databases=(poller,))

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from build import START, backend, server, title
+from build import START, backend, database_reading, server, title
 from pgsonar.ledger import Reconciliation, slot_ledger
-from pgsonar.model import LOCAL_HOST, SECOND, BackendKind, DatabaseReading, Endpoint, Limits, Session
+from pgsonar.model import LOCAL_HOST, SECOND, BackendKind, Endpoint, Limits, Session
 from pgsonar.readings import Readings, attach, improved, server_of, sightings
 
 AT = START + 100 * SECOND
@@ -17,21 +17,8 @@ def session(pid, state="idle", *, started=START, kind="client backend", **more):
 
 
 def reading(*sessions, at=AT, **changes):
-    known = {
-        "begun": at - SECOND // 100,
-        "at": at,
-        "endpoint": Endpoint("db.example", 5432),
-        "own_pid": 1,
-        "started": 0,
-        "port": 5432,
-        "system_identifier": "7",
-        "version": "16.4",
-        "major": 16,
-        "role": "primary",
-        "limits": Limits(50, 5, "login"),
-        "sessions": sessions,
-    }
-    return DatabaseReading(**(known | changes))
+    known = {"endpoint": Endpoint("db.example", 5432), "system_identifier": "7", "limits": Limits(50, 5, "login")}
+    return database_reading(*sessions, begun=at - SECOND // 100, at=at, **(known | changes))
 
 
 def test_a_reading_is_of_the_server_on_its_port_that_started_when_it_says():

@@ -6,7 +6,6 @@ gives an address stands for what it resolves to.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -43,8 +42,3 @@ def by_destination(
         place = Destination(names.get(remote.address, remote.address), remote.port)
         groups.setdefault(place, []).append(connection)
     return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:NAMED]
-
-
-def states(connections: Iterable[Connection]) -> Counter[str]:
-    """How many are in each state."""
-    return Counter(connection.socket.state.spelling for connection in connections)

@@ -454,7 +454,6 @@ class Session:
     state: str | None = None
     state_since: int | None = None  # state_change: the clock of idleness
     transaction_since: int | None = None  # xact_start: the clock of locks and of the vacuum horizon
-    query_since: int | None = None
     wait_event_type: str | None = None
     wait_event: str | None = None
     blocked_by: tuple[int, ...] = ()  # pids, as the server counts
@@ -487,7 +486,6 @@ class DatabaseReading:
     port: int | None
     system_identifier: str | None
     version: str
-    major: int
     role: str
     limits: Limits
     sessions: tuple[Session, ...]

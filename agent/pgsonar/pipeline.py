@@ -276,7 +276,7 @@ class Pipeline:
         for poller in self.sources.consoles:
             reading = poller.take()
             if reading is not None:
-                self.poolers.take(reading, round((3 * poller.interval + 5) * SECOND))
+                self.poolers.take(reading, poller.holds)
         for server in self.servers.values():
             self.poolers.join(server, self.backends.of_server(server.id), at)
 
@@ -286,14 +286,12 @@ class Pipeline:
             reading = poller.take()
             if reading is None:
                 continue
-            server = self.readings.take(reading, round((3 * poller.interval + 5) * SECOND), self.servers.values())
+            server = self.readings.take(reading, poller.holds, self.servers.values())
             if server is None:
                 continue
             backends = self.backends.of_server(server.id)
             attach(backends, reading)
             self.readings.reconcile(server, backends, reading)
-            if server.id in self.servers and server.pid:
-                self.servers[server.id] = improved(self.servers[server.id], reading)
 
     def sight(self, server: Server, at: int) -> Sight:
         """All that is known of one server now."""

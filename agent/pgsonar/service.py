@@ -308,6 +308,10 @@ class Service:
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
             for poller in self._pipeline.pollers()
         }
+        facts["log"] = {
+            server: {"counts": dict(told.by_class), "last_line": told.last_line}
+            for server, told in list(pipeline.logs.items())
+        }
         return Health(not failing, reasons, facts | {"scanning": self._scanning()})
 
     def _scanning(self) -> dict[str, object]:

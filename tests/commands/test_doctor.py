@@ -11,16 +11,7 @@ import pytest
 from pgsonar.demo.clients import WireClient
 from pgsonar.sources.privileges import CAPABILITIES, privileges
 from pgsonar.views.doctor import Check, doctor_lines
-from playing import environment, postgres
-
-
-def doctor(tmp_path, receivers, *more, user=None):
-    config = tmp_path / "agent.yaml"
-    config.write_text(f"receivers: {receivers}\nexporters: {{file: {{path: {tmp_path}/out}}}}\n")
-    command = [sys.executable, "-m", "pgsonar", "doctor", "--config", str(config), *more]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-    assert not ran.stderr
-    return ran.returncode, ran.stdout
+from playing import ask, environment, postgres
 
 
 def test_the_report_fits_80_columns_and_counts():
@@ -57,8 +48,8 @@ def test_a_server_with_a_login_and_a_log_is_well(tmp_path):
             f"{{sockets: {{targets: [{{port: {server.port}}}]}}, serverlog: {{include: ['{log}']}}, "
             f"postgresql: {{endpoint: '127.0.0.1:{server.port}', username: postgres}}}}"
         )
-        code, text = doctor(tmp_path, receivers)
-        _, told = doctor(tmp_path, receivers, "--format", "json")
+        code, text = ask(tmp_path, "doctor", receivers)
+        _, told = ask(tmp_path, "doctor", receivers, "--format", "json")
 
     assert code == 0, text
     assert "PostgreSQL 16" in text
@@ -75,7 +66,7 @@ def test_what_is_configured_and_does_not_work_is_an_exit_code_and_a_hint(tmp_pat
             f"{{sockets: {{targets: [{{port: {server.port}}}, {{port: 1}}]}}, serverlog: {{include: [/no/such]}}, "
             f"postgresql: {{endpoint: '127.0.0.1:{server.port}', username: nobody_here}}}}"
         )
-        code, text = doctor(tmp_path, receivers)
+        code, text = ask(tmp_path, "doctor", receivers)
 
     assert code == 1
     joined = " ".join(text.split())

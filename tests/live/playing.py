@@ -118,6 +118,21 @@ class Agent:
         )
 
 
+def ask(folder: Path, command: str, receivers: str, *more: str, before=()) -> tuple[int, str]:
+    """`pgsonar COMMAND` with these receivers: its exit code and what it printed. It complains about nothing."""
+    config = folder / "agent.yaml"
+    config.write_text(f"receivers: {receivers}\nexporters: {{file: {{path: {folder}/out}}}}\n")
+    ran = subprocess.run(
+        [*before, sys.executable, "-m", "pgsonar", command, "--config", str(config), *more],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert not ran.stderr, ran.stderr
+    return ran.returncode, ran.stdout
+
+
 def flat(pairs):
     return {pair["key"]: _value(pair["value"]) for pair in pairs}
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ import time
 import pytest
 
 from pgsonar.demo.clients import WireClient
-from playing import environment, flat, postgres
+from playing import ask, environment, flat, postgres
 
 pytestmark = pytest.mark.live
 APPLICATION = """
@@ -38,30 +37,21 @@ def world():
             application.kill()
 
 
-def configured(server, tmp_path, side, address=None):
+def receivers(server, side, address=None):
     target = f"{{port: {server.port}{f', address: {address}' if address else ''}}}"
-    config = tmp_path / "agent.yaml"
-    config.write_text(
-        f"receivers: {{sockets: {{side: {side}, targets: [{target}]}}}}\n"
-        f"exporters: {{file: {{path: {tmp_path}/out.jsonl}}}}\n"
-        "service: {telemetry: {metrics: {interval: 1s}}}\n"
-    )
-    return [sys.executable, "-m", "pgsonar"], ["--config", str(config)]
+    return f"{{sockets: {{side: {side}, targets: [{target}]}}}}"
 
 
-def ask(command, server, tmp_path, side, *more, address=None):
-    program, config = configured(server, tmp_path, side, address)
-    ran = subprocess.run(
-        [*program, command, *config, *more], capture_output=True, text=True, env=environment(), check=False
-    )
-    assert ran.returncode == 0, ran.stderr + ran.stdout
-    return ran.stdout
+def asked(command, server, tmp_path, side, *more, address=None):
+    code, printed = ask(tmp_path, command, receivers(server, side, address), *more)
+    assert code == 0, printed
+    return printed
 
 
 def test_connections_to_databases_are_seen_with_the_process_that_holds_them(world, tmp_path):
     server, application = world
-    told = json.loads(ask("scan", server, tmp_path, "client", "--format", "json"))
-    text = ask("scan", server, tmp_path, "client")
+    told = json.loads(asked("scan", server, tmp_path, "client", "--format", "json"))
+    text = asked("scan", server, tmp_path, "client")
 
     assert (told["servers"], told["missing"]) == ([], [])
     mine = [row for row in told["connections"] if row["client"] and row["client"]["pid"] == application.pid]
@@ -75,14 +65,14 @@ def test_connections_to_databases_are_seen_with_the_process_that_holds_them(worl
 
 def test_a_database_is_called_as_the_target_calls_it(world, tmp_path):
     server, _ = world
-    told = json.loads(ask("scan", server, tmp_path, "client", "--format", "json", address="localhost"))
+    told = json.loads(asked("scan", server, tmp_path, "client", "--format", "json", address="localhost"))
 
     assert {row["server"] for row in told["connections"]} == {f"localhost:{server.port}"}
 
 
 def test_both_sides_are_told_apart_in_one_namespace(world, tmp_path):
     server, _ = world
-    told = json.loads(ask("scan", server, tmp_path, "both", "--format", "json"))
+    told = json.loads(asked("scan", server, tmp_path, "both", "--format", "json"))
 
     standing = [row for row in told["connections"] if row["state"] == "established"]
     ends = {
@@ -98,29 +88,30 @@ def test_both_sides_are_told_apart_in_one_namespace(world, tmp_path):
 
 def test_doctor_says_what_is_watched(world, tmp_path):
     server, _ = world
-    text = " ".join(ask("doctor", server, tmp_path, "client").split())
+    text = " ".join(asked("doctor", server, tmp_path, "client").split())
 
     assert f"connections to port {server.port} are watched; 1 databases are connected to now" in text
 
 
 def test_the_agent_counts_them_and_waits_for_no_server(world, tmp_path):
     server, _ = world
-    program, config = configured(server, tmp_path, "client")
-    log = tmp_path / "log"
+    out, log = tmp_path / "out.jsonl", tmp_path / "log"
+    settings = [f"receivers={receivers(server, 'client')}", f"exporters.file.path={out}"]
+    settings += ["service.telemetry.metrics.interval=1s"]
+    command = [sys.executable, "-m", "pgsonar", "run", *(word for one in settings for word in ("--set", one))]
     with log.open("w") as file:
-        agent = subprocess.Popen([*program, "run", *config], stderr=file, env=environment())
+        agent = subprocess.Popen(command, stderr=file, env=environment())
     try:
         counts = {}
         end = time.monotonic() + 10
         while counts.get("close_wait") != 1 and time.monotonic() < end:
             time.sleep(0.3)
-            counts = counted(tmp_path / "out.jsonl")
+            counts = counted(out)
     finally:
         agent.terminate()
         assert agent.wait(6) == 0
     assert counts == {"established": 3, "close_wait": 1}
     assert "waiting for" not in log.read_text()
-    assert os.path.getsize(tmp_path / "out.jsonl")
 
 
 def counted(path):

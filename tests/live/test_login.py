@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
@@ -19,7 +18,7 @@ from pgsonar.model import Endpoint
 from pgsonar.sources.activity import ActivityReader
 from pgsonar.sources.login import Login
 from pgsonar.sources.poller import Poller
-from playing import STUCK_USER, Agent, environment, postgres
+from playing import STUCK_USER, Agent, ask, postgres
 
 pytestmark = pytest.mark.live
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -73,21 +72,11 @@ def reader(server, user="watcher", *, query_text="none", **settings):
 
 
 def scan(server, tmp_path, *more):
-    config = tmp_path / "agent.yaml"
-    config.write_text(
-        f"receivers: {{sockets: {{targets: [{{port: {server.port}}}]}}, "
-        f"postgresql: {{endpoint: '127.0.0.1:{server.port}', username: watcher}}}}\n"
-        f"exporters: {{file: {{path: {tmp_path}/out}}}}\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-m", "pgsonar", "scan", "--config", str(config), *more],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    targets = f"sockets: {{targets: [{{port: {server.port}}}]}}"
+    login = f"postgresql: {{endpoint: '127.0.0.1:{server.port}', username: watcher}}"
+    code, printed = ask(tmp_path, "scan", f"{{{targets}, {login}}}", *more)
+    assert code == 0
+    return printed
 
 
 def test_sessions_are_read_with_both_clocks_and_with_who_blocks_whom(server, major):
@@ -103,7 +92,7 @@ def test_sessions_are_read_with_both_clocks_and_with_who_blocks_whom(server, maj
         sessions = reading.seen
         port = idle.port
 
-    assert (reading.major, reading.role, reading.port) == (major, "primary", server.port)
+    assert (int(reading.version.split(".")[0]), reading.role, reading.port) == (major, "primary", server.port)
     assert (reading.limits.max_connections, reading.limits.reserved, reading.limits.source) == (30, 3, "login")
     assert reading.endpoint == Endpoint("127.0.0.1", server.port)
     assert reading.role_limits == {"watcher": 7}

@@ -4,14 +4,13 @@ import contextlib
 import json
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
 
 from majors import binaries
 from pgsonar.demo.clients import WireClient
-from playing import Agent, environment, postgres
+from playing import Agent, ask, postgres
 from test_leaks import killed_during
 
 pytestmark = pytest.mark.live
@@ -37,12 +36,8 @@ def sidecar():
 
 
 def scan(port, tmp_path, *more, before=(), login=""):
-    config = tmp_path / "agent.yaml"
     targets = f"sockets: {{targets: [{{name: db, port: {port}, max_connections: 30}}]}}"
-    config.write_text(f"receivers: {{{targets}{login}}}\nexporters: {{file: {{path: {tmp_path}/out}}}}\n")
-    command = [*before, sys.executable, "-m", "pgsonar", "scan", "--config", str(config), *more]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-    return ran.returncode, ran.stdout
+    return ask(tmp_path, "scan", f"{{{targets}{login}}}", *more, before=before)
 
 
 def test_a_sidecar_sees_sockets_and_says_what_it_cannot_tell(server, sidecar, tmp_path):
@@ -98,17 +93,12 @@ def test_a_database_elsewhere_is_watched_by_its_login_alone(sidecar, tmp_path):
         directory = server.data_directory.parent
         with contextlib.closing(WireClient(server.port, "postgres")) as client:
             client.execute("begin")
-            config = tmp_path / "agent.yaml"
-            login = f"postgresql: {{endpoint: '{directory}:{server.port}', username: postgres}}"
-            config.write_text(f"receivers: {{{login}}}\nexporters: {{file: {{path: {tmp_path}/out}}}}\n")
-            command = [*sidecar, "--net", sys.executable, "-m", "pgsonar", "scan", "--config", str(config)]
-            ran = subprocess.run(
-                [*command, "--format", "json"], capture_output=True, text=True, env=environment(), check=False
-            )
+            login = f"{{postgresql: {{endpoint: '{directory}:{server.port}', username: postgres}}}}"
+            code, told = ask(tmp_path, "scan", login, "--format", "json", before=[*sidecar, "--net"])
             pid = client.backend_pid
 
-    assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
+    assert code == 0
+    told = json.loads(told)
     (known,) = told["servers"]
     assert (known["pid"], known["limit"], known["limit_source"], known["role"]) == (None, 30, "login", "primary")
     (ledger,) = told["ledgers"]

@@ -13,7 +13,7 @@ from pgsonar.config.schema import PgbouncerReceiver
 from pgsonar.demo.clients import WireClient
 from pgsonar.sources.login import Login
 from pgsonar.sources.pgbouncer import DATABASE, ConsoleReader
-from playing import AFTER, Agent, environment, flat, postgres
+from playing import AFTER, Agent, ask, environment, flat, postgres
 
 pytestmark = pytest.mark.live
 LEAKER = """
@@ -61,16 +61,10 @@ def console(bouncer, endpoint=None):
 
 
 def scan(server, tmp_path, *more, pgbouncer=None):
-    config = tmp_path / "agent.yaml"
     login = f", pgbouncer: {{endpoint: '{pgbouncer}', username: stats}}" if pgbouncer else ""
-    config.write_text(
-        f"receivers: {{sockets: {{targets: [{{port: {server.port}}}]}}{login}}}\n"
-        f"exporters: {{file: {{path: {tmp_path}/out}}}}\n"
-    )
-    command = [sys.executable, "-m", "pgsonar", "scan", "--config", str(config), *more]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    code, printed = ask(tmp_path, "scan", f"{{sockets: {{targets: [{{port: {server.port}}}]}}{login}}}", *more)
+    assert code == 0
+    return printed
 
 
 def test_the_console_is_read_with_both_ends_of_each_connection(bouncer):

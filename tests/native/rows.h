@@ -5,6 +5,7 @@
 #define ROWS_H
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,17 @@
 #define HEADER6                                                                                                      \
     "  sl  local_address                         remote_address                        st tx_queue rx_queue tr "     \
     "tm->when retrnsmt   uid  timeout inode\n"
+
+/* How many entries a directory has: descriptors or threads of a process. */
+static inline int count_entries(const char *path)
+{
+    int count = 0;
+    DIR *list = opendir(path);
+    while (readdir(list))
+        count++;
+    closedir(list);
+    return count;
+}
 
 /* A row of family 4 or 6 with a value of its own in every field. */
 static inline pgs_row make_row(int family, const char *local, uint16_t local_port, const char *remote,

@@ -1,5 +1,4 @@
 /* The sampler on directories whose `tcp` and `tcp6` are plain files, rewritten between and during scans. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -293,16 +292,6 @@ static void every_call_may_come_while_the_thread_scans(void)
     pthread_join(writer, NULL);
     pthread_join(watcher, NULL);
     end(sampler);
-}
-
-static int count_entries(const char *path)
-{
-    int count = 0;
-    DIR *list = opendir(path);
-    while (readdir(list))
-        count++;
-    closedir(list);
-    return count;
 }
 
 static void a_thousand_lives_leave_nothing_behind(void)

@@ -1,6 +1,5 @@
 /* The sampler on the kernel's own sockets, by both sources, in the namespace of the test. */
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -401,16 +400,6 @@ static void many_ports_are_filtered_by_the_kernel(void)
     }
     go(0);
     close(listener);
-}
-
-static int count_entries(const char *path)
-{
-    int count = 0;
-    DIR *list = opendir(path);
-    while (readdir(list))
-        count++;
-    closedir(list);
-    return count;
 }
 
 static void many_lives_leave_nothing_behind(int lives)

@@ -4,11 +4,10 @@ from collections import Counter
 
 import pytest
 
-from build import START, backend, connection, server, sight, tcp, title
+from build import START, backend, connection, database_reading, server, sight, tcp, title
 from pgsonar.model import (
     SECOND,
     BackendKind,
-    DatabaseReading,
     Endpoint,
     Limits,
     LogCounts,
@@ -41,23 +40,10 @@ from pgsonar.signals.rows import Exemplar
 NOW = Moment(START + SECOND, 1_700_000_000 * SECOND)
 
 
-LOGIN = DatabaseReading(
-    begun=0,
-    at=0,
-    endpoint=Endpoint("db", 5432),
-    own_pid=1,
-    started=0,
-    port=5432,
-    system_identifier=None,
-    version="16.4",
-    major=16,
-    role="primary",
-    limits=Limits(30, 3, "login"),
-    sessions=(
-        Session(1, "client backend", 0, user="lim", database="shop"),
-        Session(2, "walsender", 0, user="lim", database="shop"),
-        Session(3, "client backend", 0, user="other", database="small"),
-    ),
+LOGIN = database_reading(
+    Session(1, "client backend", 0, user="lim", database="shop"),
+    Session(2, "walsender", 0, user="lim", database="shop"),
+    Session(3, "client backend", 0, user="other", database="small"),
     role_limits={"lim": 7, "idle": 0},
     database_limits={"small": 9},
     counts={"shop": SessionCounts(100, 4, 3, 2)},
@@ -219,7 +205,15 @@ def test_points_carry_only_the_attributes_the_catalog_declares():
 
 def test_a_pooler_tells_of_both_hops_and_of_its_pools():
     pool = Pool("shop", "app", 9, 3, 4, 2, 1, 7.5, "transaction", 5)
-    told = PoolerReading(at=0, endpoint=Endpoint("h", 6432), version="1.18", pools=(pool,), clients=(), servers=())
+    told = PoolerReading(
+        at=0,
+        endpoint=Endpoint("h", 6432),
+        version="1.18",
+        pools=(pool,),
+        clients=(),
+        servers=(),
+        wait_time={"shop": 2500000},
+    )
     pooler = Pooler("p", (7,), 1, 6432, "10.0.0.9")
     ends = {Endpoint("10.0.0.9", 4): TcpState.ESTABLISHED}
     rows = {row.name: row for row in pooler_rows(Pooling(pooler, [connection(tcp(1))], ends, told), 5, NOW)}
@@ -239,6 +233,7 @@ def test_a_pooler_tells_of_both_hops_and_of_its_pools():
     assert told_by("db.client.connection.max") == [({}, 5)]
     assert told_by("db.client.connection.pending_requests") == [({}, 3)]
     assert told_by("pgsonar.pool.wait") == [({}, 7.5)]
+    assert told_by("pgsonar.pool.waited") == [({"db.namespace": "shop"}, 2.5)]
     (point, _) = rows["db.client.connection.count"].points
     assert point.attributes["db.client.connection.pool.name"] == "10.0.0.9:6432/shop/app"
     without = {row.name for row in pooler_rows(Pooling(pooler, [], ends, None), 5, NOW)}

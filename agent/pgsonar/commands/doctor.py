@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from pgsonar import __version__, clock
-from pgsonar.commands.options import add_config_options
+from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.model import BackendKind, Sight
 from pgsonar.once import look, opened
@@ -26,7 +26,7 @@ BY_LOGIN = "locks held, application names, transaction ages, the gap between slo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add_config_options(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (default: text)")
+    add_format_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

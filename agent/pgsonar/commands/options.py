@@ -22,3 +22,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="one setting above the files, for example receivers.sockets.interval=200ms; may be repeated",
     )
+
+
+def add_format_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--format`; it arrives as `arguments.format`."""
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (default: text)")

@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 
 from pgsonar import clock
-from pgsonar.commands.options import add_config_options
+from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.once import look, opened
 from pgsonar.views.scan import scan_lines
@@ -22,7 +22,7 @@ WIDTHS = (80, 100)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add_config_options(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="what to print (default: text)")
+    add_format_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

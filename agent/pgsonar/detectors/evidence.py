@@ -13,6 +13,16 @@ from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Session, Si
 TRACEPARENT = "pgsonar.traceparent"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
 
+_GUARDS = (
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "statement_timeout",
+    "transaction_timeout",
+    "client_connection_check_interval",
+    "tcp_keepalives_idle",
+    "tcp_user_timeout",
+)
+
 Evidence = dict[str, str | int | float | bool]
 
 
@@ -90,10 +100,17 @@ def _session_evidence(session: Session, sight: Sight) -> Evidence:
         "pgsonar.evidence.transaction_seconds": None if since is None else round((sight.at - since) / 1e9, 3),
         "pgsonar.evidence.locks": session.locks,
         "pgsonar.evidence.blocks": blocked or None,
+        "pgsonar.guard.settings": _guards(sight.reading.settings) if sight.reading is not None else None,
     }
     if session.query_text is not None:
         told[TRACEPARENT if _TRACEPARENT.fullmatch(session.query_text) else "db.query.text"] = session.query_text
     return {key: value for key, value in told.items() if value is not None}
+
+
+def _guards(settings: dict[str, str]) -> str | None:
+    """What the server would end sessions by, as it runs now."""
+    guards = (f"{name}={settings[name]}" for name in _GUARDS if name in settings)
+    return ", ".join(guards) or None
 
 
 def key_of(connection: Connection) -> str:

@@ -26,6 +26,7 @@ from pgsonar.model import (
     Session,
     Severity,
     Sight,
+    TcpState,
 )
 from pgsonar.signals.rows import Attributes
 
@@ -102,11 +103,15 @@ def state_of(backend: Backend) -> str:
     return "starting" if activity in (Activity.STARTUP, Activity.INITIALIZING) else "active"
 
 
+def _by_state(side: str, states: Iterable[TcpState]) -> Reading:
+    for state, number in Counter(states).items():
+        yield {"network.connection.state": state.spelling, "pgsonar.side": side}, number
+
+
 def _connections(reading: ServerReading) -> Reading:
-    states = Counter(c.socket.state.spelling for c in reading.sight.connections)
-    states["listen"] = len(reading.sight.listeners)
-    for state, number in states.items():
-        yield {"network.connection.state": state, "pgsonar.side": "server"}, number
+    yield from _by_state("server", (c.socket.state for c in reading.sight.connections))
+    listeners = len(reading.sight.listeners)
+    yield {"network.connection.state": TcpState.LISTEN.spelling, "pgsonar.side": "server"}, listeners
 
 
 _NAME = ("db.namespace", "user.name", "client.address", "postgresql.application_name")
@@ -191,6 +196,11 @@ def _sessions_ended(reading: ServerReading) -> Reading:
     for database, counts in (told.counts if told is not None else {}).items():
         for end, number in counts._asdict().items():
             yield {"db.namespace": database, "pgsonar.session.end": "any" if end == "sessions" else end}, number
+
+
+def _own_connections(reading: ServerReading) -> Reading:
+    told = reading.sight.reading
+    yield {}, sum(session.pid == told.own_pid for session in told.sessions) if told is not None else 0
 
 
 def _limited(
@@ -386,7 +396,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         "{connection}",
         (),
         "Slots that pgsonar itself holds: one where a login is configured and works, else none.",
-        lambda reading: [({}, int(reading.sight.reading is not None))],
+        _own_connections,
     ),
     Metric(
         "pgsonar.leak.open",
@@ -423,10 +433,8 @@ _SCAN = ("pgsonar.source", "pgsonar.netns")
 
 
 def _hops(reading: Pooling) -> Reading:
-    counts = Counter(("pooler_client", c.socket.state.spelling) for c in reading.clients)
-    counts.update(("pooler_server", state.spelling) for state in reading.ends.values())
-    for (side, state), number in counts.items():
-        yield {"network.connection.state": state, "pgsonar.side": side}, number
+    yield from _by_state("pooler_client", (c.socket.state for c in reading.clients))
+    yield from _by_state("pooler_server", reading.ends.values())
 
 
 def _per_pool(value: Callable[[Pool], int | float | None]) -> Callable[[Pooling], Reading]:
@@ -485,6 +493,17 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         "How long the client that waits longest has waited.",
         _per_pool(lambda pool: pool.max_wait),
     ),
+    Metric(
+        "pgsonar.pool.waited",
+        "counter",
+        "s",
+        ("db.namespace",),
+        "How long clients have waited for a server connection in all, since PgBouncer started.",
+        lambda reading: (
+            ({"db.namespace": database}, waited / 1e6)
+            for database, waited in (reading.reading.wait_time if reading.reading is not None else {}).items()
+        ),
+    ),
 )
 
 
@@ -495,10 +514,7 @@ CLIENT_METRICS: tuple[Metric[list[Connection]], ...] = (
         "{connection}",
         ("network.connection.state", "pgsonar.side"),
         "As of servers; the side is client, on the host of the applications.",
-        lambda connections: [
-            ({"network.connection.state": state, "pgsonar.side": "client"}, number)
-            for state, number in Counter(c.socket.state.spelling for c in connections).items()
-        ],
+        lambda connections: _by_state("client", (c.socket.state for c in connections)),
     ),
 )
 

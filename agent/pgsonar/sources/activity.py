@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from typing import Literal, TypeVar
 
@@ -23,6 +24,7 @@ _LOCKED = "catalogs are locked: names and limits are those read before"
 Told = TypeVar("Told")
 
 
+@cache
 def statement(name: str, major: int = 0) -> str:
     """The text of `sql/NAME.sql`, or of the newest `sql/NAME-MAJOR.sql` that the server is not too old for."""
     majors = [
@@ -74,7 +76,6 @@ class ActivityReader:
             port=self._number("port"),
             system_identifier=self._server["system_identifier"],
             version=self._server["version"].split(" ")[0],
-            major=self._major,
             role="standby" if is_standby else "primary",
             limits=self._limits(),
             sessions=tuple(self._session(row, at, locks) for row in rows),
@@ -150,7 +151,6 @@ class ActivityReader:
             state=row["state"],
             state_since=_ago(at, row["state_age"]),
             transaction_since=_ago(at, row["transaction_age"]),
-            query_since=_ago(at, row["query_age"]),
             wait_event_type=row["wait_event_type"],
             wait_event=row["wait_event"],
             blocked_by=tuple(row["blocked_by"] or ()),

@@ -66,10 +66,6 @@ class Login:
         self.generation = 0  # how often it connected
         self.host, self.port = endpoint_of(receiver.endpoint)
 
-    @property
-    def is_open(self) -> bool:
-        return self._connection is not None
-
     def ask(self, statement: str, values: Mapping[str, object] | None = None) -> list[Row]:
         """The rows of one statement. Raises LoginError; a connection that is no good any more is closed."""
         try:

@@ -67,6 +67,11 @@ class Poller(Generic[Answer]):
             return latest
 
     @property
+    def holds(self) -> int:
+        """How long an answer holds, ns: until three in a row have not come, and the time they take."""
+        return round((3 * self.interval + 5) * 1e9)
+
+    @property
     def problem(self) -> str | None:
         """What keeps answers from coming; None while they come."""
         error, since = self.error, self.asked_since

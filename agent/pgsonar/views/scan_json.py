@@ -63,6 +63,7 @@ def _pooler(pooling: Pooling) -> Json:
         "port": pooler.port,
         "pids": list(pooler.pids),
         "config_file": pooler.config_file,
+        "settings": pooling.reading.settings if pooling.reading is not None else dict(pooler.settings),
         "pools": [pool._asdict() for pool in pooling.reading.pools] if pooling.reading is not None else None,
     }
 

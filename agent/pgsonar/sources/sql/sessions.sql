@@ -5,7 +5,6 @@ select a.pid, a.backend_type, a.usesysid as user_id, a.datid as database_id, a.a
        (extract(epoch from clock_timestamp() - a.backend_start) * 1000000)::bigint as age,
        (extract(epoch from clock_timestamp() - a.state_change) * 1000000)::bigint as state_age,
        (extract(epoch from clock_timestamp() - a.xact_start) * 1000000)::bigint as transaction_age,
-       (extract(epoch from clock_timestamp() - a.query_start) * 1000000)::bigint as query_age,
        case when a.wait_event_type = 'Lock' then pg_blocking_pids(a.pid) end as blocked_by,
        case when %(query_text)s = 'traceparent'
             then substring(a.query from 'traceparent=''([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})''')
