@@ -89,6 +89,11 @@ def test_several_servers_are_told_apart_and_targets_choose_among_them():
     assert [target.name for target in by.unmatched()] == ["nobody"]
 
 
+def asleep(pid):
+    """Whether process `pid` waits (state S of proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 @pytest.mark.live
 def test_sessions_are_read_with_their_titles_and_no_descriptor_is_left_open():
     with postgres(16) as server:
@@ -98,6 +103,8 @@ def test_sessions_are_read_with_their_titles_and_no_descriptor_is_left_open():
         before = len(os.listdir("/proc/self/fd"))
         clients = [WireClient(server.port, "postgres") for _ in range(10)]
         clients[0].execute("begin")
+        while not asleep(clients[0].backend_pid):  # it answers before it waits for the next command: one switch later
+            pass
         sessions = [s for s in reader.read(found, at=2) if s.title.kind is BackendKind.CLIENT]
         again = {s.pid: s.switches for s in reader.read(found, at=3) if s.title.activity == "idle in transaction"}
         for client in clients:
