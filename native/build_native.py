@@ -15,7 +15,7 @@ HEADER = HERE / "pgsonar.h"
 SOURCES = [
     *("procnet.c", "merge.c", "scan.c"),
     *("diagmsg.c", "netlink.c", "sockdiag.c", "destroy.c", "gate.c"),
-    *("table.c", "entries.c", "told.c", "ring.c"),
+    *("table.c", "row.c", "entries.c", "told.c", "ring.c"),
     *("tick.c", "ends.c", "sampler.c", "watches.c"),
     "owners.c",
 ]

@@ -62,14 +62,6 @@ static pgs_change *send(pgs_table *table, const pgs_entry *entry, uint8_t kind, 
     return change;
 }
 
-/* TIME_WAIT and SYN_RECV are no full sockets. The first has a cookie of its own, whatever socket it remains of
- * (inet_twsk_alloc); that of the second passes to the socket, unless it was asked for in that very moment
- * (inet_csk_clone_lock). Neither has an end to tell. */
-static int is_full(const pgs_row *row)
-{
-    return row->state != PGS_TIME_WAIT && row->state != PGS_SYN_RECV;
-}
-
 /* Makes the entry a connection that begins now. */
 static void open_entry(pgs_table *table, pgs_entry *entry, const pgs_row *row, uint64_t at)
 {
@@ -83,7 +75,7 @@ static void open_entry(pgs_table *table, pgs_entry *entry, const pgs_row *row, u
     entry->connection = ++table->ring->connections;
     entry->opened_at = at;
     entry->owned_inode = row->inode;
-    entry->owned_cookie = is_full(row) ? row->cookie : 0;
+    entry->owned_cookie = pgs_row_is_full(row) ? row->cookie : 0;
     table->opened += !table->is_first && row->state != PGS_LISTEN;
     send(table, entry, PGS_OPENED, 0, at);
 }
@@ -105,54 +97,22 @@ static void expect_end(pgs_table *table, const pgs_entry *entry)
     pgs_told_remember(&table->told, entry->owned_cookie ? entry->owned_cookie : entry->row.cookie);
 }
 
-/* A socket never goes back: another phase downwards is another socket on the same addresses. */
-static int phase(uint8_t state)
-{
-    return state == PGS_SYN_SENT || state == PGS_SYN_RECV ? 0 : state == PGS_ESTABLISHED ? 1 : 2;
-}
-
-static int is_another_socket(const pgs_entry *entry, const pgs_row *row)
-{
-    if (entry->owned_inode && row->inode && entry->owned_inode != row->inode)
-        return 1;
-    if (row->cookie && is_full(row) && entry->owned_cookie && entry->owned_cookie != row->cookie)
-        return 1;
-    if (row->cookie && row->state == PGS_TIME_WAIT && entry->row.state == PGS_TIME_WAIT && entry->row.cookie)
-        return row->cookie != entry->row.cookie;
-    return phase(row->state) < phase(entry->row.state);
-}
-
-/* What to call the difference of two rows of one socket; 0 when it is not worth telling. */
-static uint8_t kind_of_change(const pgs_row *old, const pgs_row *new)
-{
-    if (old->state != new->state)
-        return PGS_STATE;
-    if (old->inode != new->inode)
-        return PGS_INODE;
-    if ((new->state != PGS_LISTEN && !old->tx_queue != !new->tx_queue) || !old->rx_queue != !new->rx_queue ||
-        (new->state == PGS_LISTEN && old->rx_queue != new->rx_queue))
-        return PGS_QUEUE;
-    if (old->probes != new->probes || old->retransmits != new->retransmits || old->timer != new->timer)
-        return PGS_PROBE;
-    return 0;
-}
-
 static void see_again(pgs_table *table, pgs_entry *entry, const pgs_row *row, uint64_t at)
 {
     uint8_t previous_state = entry->row.state;
-    if (is_another_socket(entry, row)) {
-        if (table->ends_are_told && !is_full(row))
+    if (pgs_row_is_of_another(entry, row)) {
+        if (table->ends_are_told && !pgs_row_is_full(row))
             return; /* its end will tell of it by a cookie that is not known yet; the old one's end is on its way */
         close_entry(table, entry, NULL, at);
         expect_end(table, entry);
         open_entry(table, entry, row, at);
         return;
     }
-    uint8_t kind = kind_of_change(&entry->row, row);
+    uint8_t kind = pgs_row_change(&entry->row, row);
     entry->row = *row;
     if (row->inode)
         entry->owned_inode = row->inode;
-    if (row->cookie && is_full(row))
+    if (row->cookie && pgs_row_is_full(row))
         entry->owned_cookie = row->cookie;
     if (kind)
         send(table, entry, kind, previous_state, at);
@@ -233,21 +193,14 @@ static void came_from_elsewhere(pgs_table *table, uint32_t index)
         table->cursor = place + 1;
 }
 
-/* A dump may read a socket while it is taken down: in CLOSE or, before that, with its ports cleared. It is as good as
- * absent. */
-static int is_taken_down(const pgs_row *row)
-{
-    return row->state == PGS_CLOSE || !row->local_port || (!row->remote_port && row->state != PGS_LISTEN);
-}
-
 int pgs_table_meet(pgs_table *table, const pgs_row *row, pgs_entry **entry)
 {
     uint32_t index = pgs_table_find(table, row);
     *entry = NULL;
-    if (is_taken_down(row))
+    if (pgs_row_is_taken_down(row))
         return PGS_OK;
     if (index == PGS_NEW)
-        return table->ends_are_told && !is_full(row) ? PGS_OK : add_difference(table, PGS_NEW, row);
+        return table->ends_are_told && !pgs_row_is_full(row) ? PGS_OK : add_difference(table, PGS_NEW, row);
     if (table->entries[index].scan == table->scan) {
         table->duplicates++;
         return PGS_OK;

@@ -101,6 +101,23 @@ typedef struct pgs_table {
     pgs_ring *ring;
 } pgs_table;
 
+/* --- row.c --- */
+
+/* TIME_WAIT and SYN_RECV are no full sockets. The first has a cookie of its own, whatever socket it remains of
+ * (inet_twsk_alloc); that of the second passes to the socket, unless it was asked for in that very moment
+ * (inet_csk_clone_lock). Neither has an end to tell. */
+int pgs_row_is_full(const pgs_row *row);
+
+/* A dump may read a socket while it is taken down: in CLOSE or, before that, with its ports cleared. It is as good as
+ * absent. */
+int pgs_row_is_taken_down(const pgs_row *row);
+
+/* Whether a row on the addresses of an entry is of another socket than the entry. */
+int pgs_row_is_of_another(const pgs_entry *entry, const pgs_row *row);
+
+/* What to call the difference of two rows of one socket; 0 when it is not worth telling. */
+uint8_t pgs_row_change(const pgs_row *old, const pgs_row *new);
+
 /* --- entries.c --- */
 
 /* Whether two rows are of one socket. */

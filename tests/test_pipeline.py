@@ -7,6 +7,7 @@ import pytest
 
 from build import NETNS, PORT, START, database_reading, server, tcp, title
 from pgsonar.budget import Budget
+from pgsonar.condition import blind, degraded
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.errors import ScanError
 from pgsonar.model import (
@@ -20,7 +21,7 @@ from pgsonar.model import (
     TcpState,
 )
 from pgsonar.pipeline import Pipeline, Sources
-from pgsonar.signals.metrics import Identity
+from pgsonar.signals.identity import Identity
 
 WALL = 1_700_000_000 * SECOND
 
@@ -162,8 +163,8 @@ def test_a_namespace_that_cannot_be_read_is_said_once_and_in_health(world, caplo
     assert [r.getMessage() for r in caplog.records if "cannot scan" in r.getMessage()] == [
         "cannot scan the sockets of db-1:5432: cannot be opened (try this)"
     ]
-    assert "cannot be read" in pipeline.degraded()[0]
-    assert pipeline.blind(moment(9).at) == []
+    assert "cannot be read" in degraded(pipeline)[0]
+    assert blind(pipeline, moment(9).at) == []
 
 
 def test_while_scans_fail_nothing_is_judged_and_open_leaks_are_lost_from_sight_not_resolved(world):
@@ -174,7 +175,7 @@ def test_while_scans_fail_nothing_is_judged_and_open_leaks_are_lost_from_sight_n
     step(pipeline, world, 9, scan=False)
 
     assert [row.attributes.get("pgsonar.leak.end_reason") for row in world.told("logs")] == [None, "lost_from_sight"]
-    assert "no complete scan" in pipeline.blind(moment(9).at)[0]
+    assert "no complete scan" in blind(pipeline, moment(9).at)[0]
 
 
 def test_lost_changes_are_made_good_from_a_snapshot(world):
@@ -202,7 +203,7 @@ def test_an_unknown_limit_is_said_once_and_names_the_key_and_the_privilege(world
     assert len(said) == 1
     assert "receivers.sockets.targets[].max_connections" in said[0]
     assert "postgres user" in said[0]
-    assert "max_connections" in pipeline.degraded()[0]
+    assert "max_connections" in degraded(pipeline)[0]
 
 
 def test_overflows_count_from_the_first_look_and_stand_for_a_while(world):

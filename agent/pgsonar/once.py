@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pgsonar import __version__, clock
+from pgsonar.condition import unwatched
 from pgsonar.config.schema import Config
 from pgsonar.model import Moment, Sight
+from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
-from pgsonar.service import host_id, open_sources
-from pgsonar.signals.metrics import Identity
+from pgsonar.signals.identity import Identity
 from pgsonar.sources.sockets import Step
 
 CLIENTS_WITHIN = 3_000_000_000  # ns to find the processes of clients on this host
@@ -65,7 +66,7 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     unmatched = pipeline.sources.finder.unmatched() if pipeline.sources.sees_servers else []
     missing = [f"the target {_target_text(target)} matches no running server" for target in unmatched]
     missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
-    return sights, missing + pipeline.unwatched()
+    return sights, missing + unwatched(pipeline)
 
 
 def _target_text(target: object) -> str:

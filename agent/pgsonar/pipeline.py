@@ -11,7 +11,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pgsonar.attribution import Attribution
 from pgsonar.backends import BackendTable
@@ -31,13 +31,11 @@ from pgsonar.model import (
     Connection,
     DatabaseReading,
     Destination,
-    EpisodeEvent,
     LogCounts,
     Moment,
     Pooler,
     PoolerReading,
     Pooling,
-    Resource,
     Server,
     Severity,
     Sight,
@@ -47,10 +45,10 @@ from pgsonar.namespaces import Namespaces, Place
 from pgsonar.poolers import PoolerTable, is_on, is_poolers
 from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.refusals import Refusals
-from pgsonar.signals.catalog import AgentReading, ServerReading, StickyNames
-from pgsonar.signals.leaks import event_row, span_row
-from pgsonar.signals.metrics import Identity, agent_rows, client_rows, pooler_rows, server_rows
-from pgsonar.signals.rows import Batch, Exemplar, Row
+from pgsonar.reporting import Outlet, Reporter
+from pgsonar.signals.agent_metrics import AgentReading
+from pgsonar.signals.identity import Identity
+from pgsonar.signals.server_metrics import ServerReading
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
 from pgsonar.sources.owners import OwnerReader
@@ -68,12 +66,6 @@ LIMIT_HINT = (
 
 
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
-
-
-class Outlet(Protocol):
-    """Where batches go: an exporter's queue. Never blocks."""
-
-    def export(self, batch: Batch) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -125,9 +117,7 @@ class Pipeline:
         self.rules = rules(leaks) if leaks is not None else []
         self.episodes = EpisodeTracker(self.rules, _random_id)
         self.failures: Counter[str] = Counter()  # by stage, for health
-        self._outlets = outlets
-        self._identity = identity
-        self._started = started
+        self._reporter = Reporter(outlets, identity, started.unix)
         self.namespaces = Namespaces(
             sources.sampler,
             sources.listen_overflows,
@@ -137,8 +127,6 @@ class Pipeline:
         )
         self._refused: set[int] = set()  # postmasters whose children may not be looked into
         self._verified: dict[str, tuple[int, int]] = {}  # by server: when, and whose turn it was
-        self._clients: dict[str, StickyNames] = {}
-        self._exemplars: dict[str, dict[tuple[str, str], tuple[Exemplar, ...]]] = {}
         self._warned: set[tuple[str, str]] = set()
 
     # --- which servers there are ---------------------------------------------------------------------------------
@@ -159,7 +147,7 @@ class Pipeline:
                 self.backends.forget(known.id)
                 self.readings.forget(known.id)
                 self.refusals.forget(known.id)
-                self._clients.pop(known.id, None)
+                self._reporter.forget(known.id)
                 self._verified.pop(known.id, None)
         for server in found.values():
             if server.id not in self.servers:
@@ -261,7 +249,9 @@ class Pipeline:
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
         findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
-        self._tell(self.episodes.update(self.attribution.with_clients(findings, sights, now.at), looked_at, now))
+        self._reporter.tell(
+            self.episodes.update(self.attribution.with_clients(findings, sights, now.at), looked_at, now)
+        )
         return sights
 
     def _read_logs(self, at: int) -> None:
@@ -325,39 +315,17 @@ class Pipeline:
             if s.port is None or not s.netns or self.namespaces.is_fresh(s.netns, at, patience)
         ]
 
-    def _tell(self, events: list[EpisodeEvent]) -> None:
-        for event in events:
-            row = event_row(event)
-            resource = self._identity.server(event.episode.server)
-            log.info("%s", row.body, extra={"pgsonar": {"event": row.event_name, "kind": event.episode.kind}})
-            self._send(Batch("logs", [(resource, [row])]))
-            if event.name == "opened":
-                self._remember_exemplar(event)
-            if event.name == "resolved":
-                self._send(Batch("traces", [(resource, [span_row(event.episode)])]))
-
-    def _remember_exemplar(self, event: EpisodeEvent) -> None:
-        episode = event.episode
-        exemplar = Exemplar(event.moment.unix, 1, episode.trace_id, episode.span_id)
-        self._exemplars.setdefault(episode.server.id, {})[episode.kind, episode.severity.word] = (exemplar,)
-
     # --- export --------------------------------------------------------------------------------------------------
 
     def export_tick(self, now: Moment) -> None:
         """Hands the metrics of every server in sight and of the agent to the exporters."""
-        resources: list[tuple[Resource, list[Row]]] = []
-        for server in self._in_sight(now.at):
-            reading = self._server_reading(self.sight(server, now.at))
-            rows = server_rows(reading, self._started.unix, now, self._exemplars.pop(server.id, {}))
-            resources.append((self._identity.server(server), list(rows)))
-        for pooler in self.poolers.poolers.values():
-            rows = pooler_rows(self.pooling(pooler, now.at), self._started.unix, now)
-            resources.append((self._identity.pooler(pooler), list(rows)))
-        for destination, connections in self.destinations():
-            rows = client_rows(destination, connections, self._started.unix, now)
-            resources.append((self._identity.destination(destination), list(rows)))
-        resources.append((self._identity.agent(), list(agent_rows(self._agent_reading(now), self._started.unix, now))))
-        self._send(Batch("metrics", resources))
+        self._reporter.report(
+            [self._server_reading(self.sight(server, now.at)) for server in self._in_sight(now.at)],
+            [self.pooling(pooler, now.at) for pooler in self.poolers.poolers.values()],
+            self.destinations(),
+            self._agent_reading(now),
+            now,
+        )
 
     def destinations(self) -> list[tuple[Destination, list[Connection]]]:
         """The databases that connections of this host lead to, where the client's side is watched."""
@@ -389,7 +357,7 @@ class Pipeline:
             disagreements=self.correlation.disagreements[server.id],
             leaks_open=leaks,
             leaks_ever={(k, s): n for (owner, k, s), n in self.episodes.opened.items() if owner == server.id},
-            clients=self._clients.setdefault(server.id, StickyNames()),
+            clients=self._reporter.names(server.id),
             log=self.logs.get(server.id),
         )
 
@@ -399,59 +367,13 @@ class Pipeline:
         budget = self.sources.budget
         return AgentReading(scans, rates, len(self.servers), sources, budget.interval, budget.reason)
 
-    def _send(self, batch: Batch) -> None:
-        for outlet in self._outlets.get(batch.signal, ()):
-            outlet.export(batch)
-
-    # --- health and the end --------------------------------------------------------------------------------------
-
-    def blind(self, at: int) -> list[str]:
-        """Servers whose sockets have not been scanned completely for a while."""
-        patience = self.sources.budget.patience
-        side = self.sources.client_side
-        places: list[Place] = [*self.servers.values(), *([side] if side is not None else [])]
-        return [
-            f"{place.label}: no complete scan for {patience // SECOND} s"
-            for place in places
-            if self.namespaces.is_stale(place.netns, at, patience)
-        ]
-
-    def unwatched(self) -> list[str]:
-        """Servers whose sockets cannot be scanned at all, which no restart would mend."""
-        watched = self.namespaces.watched()
-        return [
-            f"{server.label}: its network namespace cannot be read, so its sockets are not seen"
-            for server in self.servers.values()
-            if server.port is not None and server.netns and server.netns not in watched
-        ]
-
-    def degraded(self) -> list[str]:
-        """What cannot be told, and what would change that."""
-        reasons = self.unwatched()
-        reasons += [p for poller in self.pollers() if (p := poller.problem)]
-        reasons += self.sources.logs.problems() if self.sources.logs is not None else []
-        reasons += [missing for pooler in self.poolers.poolers.values() for missing in pooler.missing]
-        for server in self.servers.values():
-            if server.limits.ceiling is None:
-                reasons.append(f"{server.label}: limit unknown, pool_exhausted and utilization are off ({LIMIT_HINT})")
-            elif server.limits.guessed:
-                reasons.append(
-                    f"{server.label}: the limit of {server.limits.max_connections} is a guess ({LIMIT_HINT})"
-                )
-            if server.port is None:
-                reasons.append(
-                    f"{server.label}: port unknown, its sockets are not scanned (set receivers.sockets.targets[].port)"
-                )
-            reasons += [f"{server.label}: {missing}" for missing in server.missing]
-        return reasons
-
     def pollers(self) -> list[Poller[Any]]:
         """Everybody who is asked in a thread of its own."""
         return [*self.sources.databases, *self.sources.consoles, *([self.sources.names] if self.sources.names else [])]
 
     def stop(self, now: Moment) -> None:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
-        self._tell(self.episodes.end_all("agent_stopped", now))
+        self._reporter.tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
 
 

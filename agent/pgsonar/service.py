@@ -6,40 +6,26 @@ The rule: a tick that fails is logged, counted and tried again; nothing but a si
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from pgsonar import __version__, clock
 from pgsonar.budget import Budget, Usage
-from pgsonar.client_side import ports_of
 from pgsonar.clock import Due
+from pgsonar.condition import blind, degraded
 from pgsonar.config.schema import Config
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import Exporter, build
 from pgsonar.health import Health, HealthEndpoint
-from pgsonar.model import ClientSide, DatabaseReading, PoolerReading
-from pgsonar.pipeline import Outlet, Pipeline, Sources
-from pgsonar.signals.metrics import Identity
-from pgsonar.sources.backends import BackendReader
-from pgsonar.sources.clients import ClientFinder
-from pgsonar.sources.names import ProcessNames
-from pgsonar.sources.netstat import listen_overflows
-from pgsonar.sources.owners import OwnerReader
-from pgsonar.sources.poller import Poller
-from pgsonar.sources.poolers import PoolerFinder
-from pgsonar.sources.processes import Processes
-from pgsonar.sources.resolver import Resolver
-from pgsonar.sources.serverlog import LogReader, ServerLogs
-from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
+from pgsonar.opening import host_id, open_sources
+from pgsonar.pipeline import Pipeline
+from pgsonar.reporting import Outlet
+from pgsonar.signals.identity import Identity
 
 log = logging.getLogger("pgsonar")
 
-RESOLVE = 60.0  # seconds between two looks at what names of targets resolve to
 LOGIN_STOPS_WITHIN = 0.5  # seconds; a question under way ends with the process
 DISCOVER = 2.0  # seconds between looks for servers; every second while there is none
 TITLES = 0.25
@@ -49,98 +35,6 @@ LOOK = 0.5
 DRAIN = 0.1
 STOP_WITHIN = 4.0  # seconds for the exporters to flush; SIGTERM promises five in all
 EXPORTER_FAILING = 300.0  # seconds after which a failing exporter makes the agent unhealthy
-
-
-def host_id() -> str | None:
-    """The machine id (man 5 machine-id), which outlives the host name."""
-    try:
-        return Path("/etc/machine-id").read_text(encoding="ascii").strip() or None
-    except OSError:
-        return None
-
-
-def open_sources(config: Config) -> Sources:
-    """The outside world as configured. The caller closes the sampler."""
-    processes = Processes()
-    names = ProcessNames(processes)
-    finder = ServerFinder(
-        processes,
-        names,
-        read_table=read_table,
-        read_listeners=read_listeners,
-        targets=config.sockets.targets,
-        hostname=socket.gethostname(),
-        host_id=host_id(),
-    )
-    return Sources(
-        sampler=Sampler(config.sockets.interval),
-        finder=finder,
-        backends=BackendReader(processes),
-        owners=OwnerReader(),
-        clients=ClientFinder(processes, OwnerReader(), read_connections),
-        listen_overflows=listen_overflows,
-        budget=Budget(config.sockets.max_cpu, config.sockets.interval),
-        poolers=PoolerFinder(
-            processes,
-            names,
-            OwnerReader(),
-            read_listeners=read_listeners,
-            read_connections=read_connections,
-            hostname=socket.gethostname(),
-        ),
-        client_side=ClientSide(
-            netns=processes.network_namespace(os.getpid()) or 0, ports=ports_of(config.sockets.targets)
-        )
-        if config.sockets.side != "server"
-        else None,
-        names=open_names(config),
-        sees_servers=config.sockets.side != "client",
-        databases=open_databases(config),
-        consoles=open_consoles(config),
-        logs=ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
-        if config.serverlog
-        else None,
-        source=config.sockets.source,
-        destroy_events=config.sockets.destroy_events,
-    )
-
-
-def open_databases(config: Config) -> tuple[Poller[DatabaseReading], ...]:
-    """A poller for each login, not started."""
-    if not config.postgresql:
-        return ()
-    from pgsonar.sources.activity import ActivityReader  # noqa: PLC0415 - 11 MB, for those who configure a login
-    from pgsonar.sources.login import Login  # noqa: PLC0415
-
-    pollers = []
-    for key, receiver in config.postgresql.items():
-        login = Login(key, receiver, database="postgres")
-        reader = ActivityReader(login, receiver.query_text)
-        pollers.append(Poller(f"receivers.{key}", reader.read, login.close, receiver.collection_interval))
-    return tuple(pollers)
-
-
-def open_names(config: Config) -> Poller[dict[str, str]] | None:
-    """What the names of databases elsewhere resolve to, not started; None where there is nothing to resolve."""
-    targets = config.sockets.targets
-    if config.sockets.side == "server" or targets == "auto":
-        return None
-    names = [target.address for target in targets if target.address]
-    return Poller("receivers.sockets.targets", Resolver(names).read, lambda: None, RESOLVE) if names else None
-
-
-def open_consoles(config: Config) -> tuple[Poller[PoolerReading], ...]:
-    """A poller for each console of PgBouncer, not started."""
-    if not config.pgbouncer:
-        return ()
-    from pgsonar.sources.login import Login  # noqa: PLC0415
-    from pgsonar.sources.pgbouncer import DATABASE, ConsoleReader  # noqa: PLC0415
-
-    pollers = []
-    for key, receiver in config.pgbouncer.items():
-        login = Login(key, receiver, database=DATABASE, guards=())
-        pollers.append(Poller(f"receivers.{key}", ConsoleReader(login).read, login.close, receiver.collection_interval))
-    return tuple(pollers)
 
 
 def _say_budget(budget: Budget) -> None:
@@ -284,7 +178,7 @@ class Service:
     def health(self) -> Health:
         """Well while scanning goes on and no exporter has failed for long."""
         pipeline, now = self._pipeline, clock.now().at
-        failing = pipeline.blind(now)
+        failing = blind(pipeline, now)
         reasons = list(failing)
         for name, exporter in self._exporters.items():
             since = exporter.stats.failing_since
@@ -297,7 +191,7 @@ class Service:
                 failing.append(text)
         if not pipeline.servers and self._sources.sees_servers:
             reasons.append("waiting for a first PostgreSQL server")
-        reasons += pipeline.degraded()
+        reasons += degraded(pipeline)
         reasons += [f"{stage} failed {count} times" for stage, count in pipeline.failures.items()]
         servers = [
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())

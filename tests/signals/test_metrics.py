@@ -24,19 +24,17 @@ from pgsonar.model import (
     TcpState,
     Via,
 )
-from pgsonar.signals.catalog import (
-    AGENT_METRICS,
-    POOLER_METRICS,
-    SERVER_METRICS,
-    AgentReading,
-    ServerReading,
-    StickyNames,
-    metric_table,
-    state_of,
-)
-from pgsonar.signals.metrics import Identity, agent_rows, pooler_rows, server_rows
+from pgsonar.signals.agent_metrics import AGENT_METRICS, AgentReading
+from pgsonar.signals.catalog import metric_table
+from pgsonar.signals.hop_metrics import POOLER_METRICS
+from pgsonar.signals.identity import Identity
+from pgsonar.signals.login_metrics import LOGIN_METRICS
+from pgsonar.signals.metrics import agent_rows, pooler_rows, server_rows
+from pgsonar.signals.names import StickyNames
 from pgsonar.signals.rows import Exemplar
+from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading, state_of
 
+ALL_OF_SERVERS = (*SERVER_METRICS, *LOGIN_METRICS)
 NOW = Moment(START + SECOND, 1_700_000_000 * SECOND)
 
 
@@ -189,14 +187,14 @@ def test_command_tags_are_folded_into_states(activity, state):
 
 def test_no_metric_is_about_a_single_connection():
     forbidden = {"process.pid", "postgresql.pid", "client.port", "network.peer.port", "pgsonar.inode"}
-    assert not any(forbidden & set(metric.attributes) for metric in (*SERVER_METRICS, *POOLER_METRICS, *AGENT_METRICS))
-    for metrics in (SERVER_METRICS, POOLER_METRICS, AGENT_METRICS):
+    assert not any(forbidden & set(metric.attributes) for metric in (*ALL_OF_SERVERS, *POOLER_METRICS, *AGENT_METRICS))
+    for metrics in (ALL_OF_SERVERS, POOLER_METRICS, AGENT_METRICS):
         assert len({metric.name for metric in metrics}) == len(metrics)
 
 
 def test_points_carry_only_the_attributes_the_catalog_declares():
     what = reading([backend(title())], [connection(tcp(1)), connection(tcp(0, TcpState.LISTEN))])
-    declared = {metric.name: set(metric.attributes) | {"server.address", "server.port"} for metric in SERVER_METRICS}
+    declared = {metric.name: set(metric.attributes) | {"server.address", "server.port"} for metric in ALL_OF_SERVERS}
     rows = server_rows(what, 5, NOW, {})
 
     assert {row.name for row in rows} == set(declared)
@@ -270,4 +268,4 @@ def test_a_servers_instance_id_follows_its_key_and_not_its_role():
 
 
 def test_the_table_names_every_metric():
-    assert all(f"`{metric.name}`" in metric_table() for metric in (*SERVER_METRICS, *AGENT_METRICS))
+    assert all(f"`{metric.name}`" in metric_table() for metric in (*ALL_OF_SERVERS, *AGENT_METRICS))

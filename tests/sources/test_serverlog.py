@@ -148,6 +148,6 @@ def summed(reader):
 
 
 def test_every_class_has_a_metric():
-    from pgsonar.signals.catalog import REFUSALS
+    from pgsonar.signals.server_metrics import REFUSALS
 
     assert {name for name, _ in CLASSES} == {*REFUSALS, "authentication_timeout", "lost_client"}

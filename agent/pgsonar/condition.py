@@ -1,0 +1,51 @@
+"""What a pipeline cannot see or tell at the moment, for people.
+
+The rule: each line says what is lost and what would change that.
+"""
+
+from __future__ import annotations
+
+from pgsonar.model import SECOND
+from pgsonar.namespaces import Place
+from pgsonar.pipeline import LIMIT_HINT, Pipeline
+
+
+def blind(pipeline: Pipeline, at: int) -> list[str]:
+    """Servers whose sockets have not been scanned completely for a while."""
+    patience = pipeline.sources.budget.patience
+    side = pipeline.sources.client_side
+    places: list[Place] = [*pipeline.servers.values(), *([side] if side is not None else [])]
+    return [
+        f"{place.label}: no complete scan for {patience // SECOND} s"
+        for place in places
+        if pipeline.namespaces.is_stale(place.netns, at, patience)
+    ]
+
+
+def unwatched(pipeline: Pipeline) -> list[str]:
+    """Servers whose sockets cannot be scanned at all, which no restart would mend."""
+    watched = pipeline.namespaces.watched()
+    return [
+        f"{server.label}: its network namespace cannot be read, so its sockets are not seen"
+        for server in pipeline.servers.values()
+        if server.port is not None and server.netns and server.netns not in watched
+    ]
+
+
+def degraded(pipeline: Pipeline) -> list[str]:
+    """What cannot be told, and what would change that."""
+    reasons = unwatched(pipeline)
+    reasons += [p for poller in pipeline.pollers() if (p := poller.problem)]
+    reasons += pipeline.sources.logs.problems() if pipeline.sources.logs is not None else []
+    reasons += [missing for pooler in pipeline.poolers.poolers.values() for missing in pooler.missing]
+    for server in pipeline.servers.values():
+        if server.limits.ceiling is None:
+            reasons.append(f"{server.label}: limit unknown, pool_exhausted and utilization are off ({LIMIT_HINT})")
+        elif server.limits.guessed:
+            reasons.append(f"{server.label}: the limit of {server.limits.max_connections} is a guess ({LIMIT_HINT})")
+        if server.port is None:
+            reasons.append(
+                f"{server.label}: port unknown, its sockets are not scanned (set receivers.sockets.targets[].port)"
+            )
+        reasons += [f"{server.label}: {missing}" for missing in server.missing]
+    return reasons

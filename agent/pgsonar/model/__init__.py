@@ -1,0 +1,62 @@
+"""The nouns of pgsonar, as plain values.
+
+The rule: this package imports nothing of ours. Times named `at`, `since`, `onset` or `started` are nanoseconds of
+CLOCK_BOOTTIME (the clock of /proc/PID/stat, which goes on during suspend and never jumps); times named `..._unix`
+are nanoseconds since the epoch. A `Moment` carries both.
+"""
+
+from pgsonar.model.backends import LOCAL_HOST, Activity, Backend, BackendKind, BackendSighting, Title
+from pgsonar.model.connections import ClientProcess, ClientSide, Connection, Destination
+from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Member, Severity
+from pgsonar.model.moments import SECOND, Moment
+from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerReading, PoolerServer, Pooling, Via
+from pgsonar.model.resources import Resource
+from pgsonar.model.servers import Limits, LogCounts, Server
+from pgsonar.model.sessions import DatabaseReading, Session, SessionCounts
+from pgsonar.model.sights import Ledger, Sight
+from pgsonar.model.sockets import ChangeKind, Details, Endpoint, ScanStats, Socket, TcpState, TcpTimer, Transferred
+
+__all__ = [
+    "LOCAL_HOST",
+    "SECOND",
+    "Activity",
+    "Backend",
+    "BackendKind",
+    "BackendSighting",
+    "ChangeKind",
+    "ClientProcess",
+    "ClientSide",
+    "Connection",
+    "DatabaseReading",
+    "Destination",
+    "Details",
+    "Endpoint",
+    "Episode",
+    "EpisodeEvent",
+    "EpisodeState",
+    "Finding",
+    "Ledger",
+    "Limits",
+    "LogCounts",
+    "Member",
+    "Moment",
+    "Pool",
+    "Pooler",
+    "PoolerClient",
+    "PoolerReading",
+    "PoolerServer",
+    "Pooling",
+    "Resource",
+    "ScanStats",
+    "Server",
+    "Session",
+    "SessionCounts",
+    "Severity",
+    "Sight",
+    "Socket",
+    "TcpState",
+    "TcpTimer",
+    "Title",
+    "Transferred",
+    "Via",
+]

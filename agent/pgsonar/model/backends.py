@@ -1,0 +1,83 @@
+"""The children of a postmaster, as /proc tells of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from pgsonar.model.connections import Connection
+from pgsonar.model.poolers import Via
+from pgsonar.model.sessions import Session
+
+LOCAL_HOST = "[local]"  # what a title shows instead of host(port) for a unix socket
+
+
+class BackendKind(StrEnum):
+    """What a child of the postmaster is. Only CLIENT and UNKNOWN hold a slot of max_connections."""
+
+    CLIENT = "client"
+    WALSENDER = "walsender"
+    WORKER = "worker"  # auxiliary processes, parallel, autovacuum and background workers
+    PRESTARTUP = "prestartup"  # forked, has not read a startup packet: still the postmaster's command line
+    UNKNOWN = "unknown"  # a title that tells nothing (clipped, or empty)
+
+
+class Title(NamedTuple):
+    """A backend's process title, taken apart. None is unknown; an `activity` of None means titles are not updated."""
+
+    kind: BackendKind
+    user: str | None = None
+    database: str | None = None
+    host: str | None = None  # LOCAL_HOST for a unix socket
+    port: int | None = None
+    activity: str | None = None  # without " waiting"
+    waiting: bool = False
+    text: str = ""
+
+
+class BackendSighting(NamedTuple):
+    """One look at a child of the postmaster."""
+
+    pid: int
+    started: int
+    title: Title
+    switches: int | None = None  # voluntary_ctxt_switches; None when it was not read
+    at: int = 0
+    inner_pid: int = 0  # in its own pid namespace
+
+
+class Activity:
+    """Activities that mean something to the detectors, as PostgreSQL writes them into titles."""
+
+    IDLE = "idle"
+    IN_TRANSACTION = "idle in transaction"
+    ABORTED = "idle in transaction (aborted)"
+    AUTHENTICATION = "authentication"
+    STARTUP = "startup"
+    INITIALIZING = "initializing"
+
+
+@dataclass(slots=True)
+class Backend:
+    """A child of the postmaster followed in time. Its identity is (pid, started): pids return."""
+
+    server: str
+    pid: int
+    started: int
+    title: Title
+    first_seen: int
+    activity_since: int  # last entry into this activity
+    still_since: int  # as activity_since, but also moved forward when context switches or queues moved in between
+    seen_at: int
+    switches: int | None = None
+    connection: Connection | None = None
+    socket_lost_at: int | None = None  # its connection left the kernel's tables while it runs on
+    session: Session | None = None  # what a login last told of it
+    via: Via | None = None  # the pooler it came through
+    inner_pid: int = 0  # its number in its own pid namespace, which is what the server calls it
+    inodes: tuple[int, ...] | None = None  # None: not read, or not readable
+
+    @property
+    def kind_may_have_socket(self) -> bool:
+        return self.title.kind is not BackendKind.WORKER

@@ -1,0 +1,66 @@
+"""A socket followed in time, and who holds the client's end of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pgsonar.model.sockets import Details, Endpoint, Socket, Transferred
+
+
+class ClientProcess(NamedTuple):
+    """The process at the client's end of a connection, on this host or node. None is: none, or unknown."""
+
+    pid: int
+    started: int
+    command: str
+    user: str | None = None
+    unit: str | None = None  # of systemd
+    container_id: str | None = None
+    pod_uid: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What people call it: `payroll.service (python3, pid 4711)`."""
+        place = self.unit or (f"container {self.container_id[:12]}" if self.container_id else None)
+        who = f"{self.command}, pid {self.pid}"
+        return f"{place} ({who})" if place else who
+
+
+@dataclass(slots=True)
+class Connection:
+    """A socket followed in time. Only connections.ConnectionTable changes one."""
+
+    id: int
+    netns: int
+    socket: Socket
+    opened_at: int  # first seen
+    state_since: int
+    moved_at: int  # a queue, the state or the inode last changed
+    closed_at: int | None = None
+    transferred: Transferred | None = None  # once closed, when the kernel told
+    details: Details | None = None  # TCP_INFO, when it was asked for
+    client: ClientProcess | None = None  # once looked for and found
+    looked_for_client_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSide:
+    """Where the client's ends of connections to databases are watched: one network namespace of this host."""
+
+    netns: int
+    ports: frozenset[int]  # of databases, at the far end
+    pid: int = 0  # of a process in it; 0: our own
+    port: int | None = None  # nothing of ours listens there
+    label: str = "the client side"
+
+
+class Destination(NamedTuple):
+    """A database that connections of this host lead to: the target's name for it, else its address."""
+
+    address: str
+    port: int
+
+    @property
+    def label(self) -> str:
+        return str(Endpoint(self.address, self.port))

@@ -1,0 +1,112 @@
+"""What detectors say, and the episodes it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+from pgsonar.model.connections import ClientProcess
+from pgsonar.model.moments import Moment
+from pgsonar.model.servers import Server
+from pgsonar.model.sockets import Endpoint
+
+
+class Severity(IntEnum):
+    """OpenTelemetry's SeverityNumber; `word` is what records and metrics carry."""
+
+    INFO = 9
+    WARNING = 13
+    HIGH = 17
+    CRITICAL = 21
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Member(NamedTuple):
+    """One connection of an episode. None is unknown."""
+
+    pid: int | None
+    address: str | None
+    port: int | None
+    onset: int
+
+    def text(self, onset_unix: int) -> str:
+        """As `pgsonar.leak.member_list` spells it."""
+        return " ".join("-" if part is None else str(part) for part in (self.pid, self.address, self.port, onset_unix))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a detector says of one member now. It has no memory; episodes have."""
+
+    kind: str
+    server: str
+    identity: str  # members of one identity make one episode
+    pid: int | None = None
+    address: str | None = None
+    port: int | None = None
+    onset: int | None  # None: the episode remembers when it first heard of it
+    severity: Severity
+    onset_source: str = "observed"  # observed, estimated, unknown
+    confidence: str = "certain"  # certain, likely
+    opens: bool = True  # False: only keeps an open episode open (hysteresis)
+    user: str | None = None
+    database: str | None = None
+    evidence: dict[str, str | int | float | bool] = field(default_factory=dict)
+    alternative: str | None = None
+    client: ClientProcess | None = None
+    peer: Endpoint | None = None  # who the server talks to, where that is not the client: a pooler
+
+
+class EpisodeState(StrEnum):
+    """The life of an episode; the transitions stand in episodes.py."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    ESCALATED = "escalated"
+    RESOLVED = "resolved"
+    LOST = "lost_from_sight"
+
+
+@dataclass(slots=True)
+class Episode:
+    """One leak of one cause, from the first symptom to its end. Only episodes.EpisodeTracker changes one."""
+
+    kind: str
+    server: Server
+    identity: str
+    trace_id: int
+    span_id: int
+    state: EpisodeState
+    severity: Severity
+    onset: int
+    onset_unix: int
+    seen_at: int  # the last time a member stood
+    findings: list[Finding]  # of the members that stand now, the oldest first
+    members: list[Member]
+    opened_at: int | None = None
+    opened_unix: int | None = None
+    peak_members: int = 0
+    slots: tuple[int, int | None] = (0, None)  # used and ceiling of the server, at the last look
+    heartbeats: int = 0
+    updated_at: int = 0
+    told_members: int = 0  # members named by the last event
+    ended_at: int | None = None
+    ended_unix: int | None = None
+    end_reason: str | None = None  # resolved, lost_from_sight, agent_stopped
+
+    @property
+    def id(self) -> str:
+        return f"{self.trace_id:032x}"
+
+
+class EpisodeEvent(NamedTuple):
+    """A step in an episode's life that is worth telling."""
+
+    name: str  # opened, updated, resolved
+    episode: Episode
+    because: str  # threshold, severity, members, heartbeat, resolved, lost_from_sight, agent_stopped
+    moment: Moment

@@ -1,0 +1,54 @@
+"""All that is known of one server at one instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgsonar.model.backends import Backend
+from pgsonar.model.connections import Connection
+from pgsonar.model.servers import Limits, Server
+from pgsonar.model.sessions import DatabaseReading
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Who holds the slots of one server, without asking it. `holders` is disjoint and sums to `used`."""
+
+    server: str
+    limits: Limits
+    holders: dict[str, int]  # session, authenticating, starting, orphan, unaccounted
+    by_transport: dict[tuple[str, str], int]  # (holder, tcp or unix)
+    no_slot: dict[str, int]  # walsender, worker, prestartup: children that hold none
+    is_told: bool = True  # False: neither processes nor a login tell who holds slots
+    database_sees: int | None = None  # client sessions in pg_stat_activity; None without a login
+    gap: int | None = None  # slots it does not list, in two readings in a row
+    cause: str | None = None  # of the gap
+
+    @property
+    def used(self) -> int:
+        return sum(self.holders.values())
+
+    @property
+    def unix(self) -> int:
+        return sum(count for (_, transport), count in self.by_transport.items() if transport == "unix")
+
+    @property
+    def utilization(self) -> float | None:
+        """Used / ceiling, which may pass 1; None while one of them is unknown."""
+        return self.used / self.limits.ceiling if self.limits.ceiling and self.is_told else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """All that is known of one server at one instant: what the detectors look at."""
+
+    server: Server
+    backends: list[Backend]
+    connections: list[Connection]  # on the server's port, not LISTEN
+    listeners: list[Connection]
+    ledger: Ledger
+    at: int
+    backend_of: dict[int, Backend]  # by connection id
+    overflowing: bool = False  # the kernel dropped clients of a full accept queue within the last ten seconds
+    reading: DatabaseReading | None = None  # what its login told last
+    refused: int = 0  # clients refused for want of a slot within the last minute, as its log tells

@@ -1,0 +1,90 @@
+"""What is told, and to whom: episodes as events and spans, readings as metrics, each to the exporters of its signal.
+
+The rule: nothing here waits; an exporter has its own queue and thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from pgsonar.model import Connection, Destination, EpisodeEvent, Moment, Pooling, Resource
+from pgsonar.signals.agent_metrics import AgentReading
+from pgsonar.signals.identity import Identity
+from pgsonar.signals.leaks import event_row, span_row
+from pgsonar.signals.metrics import agent_rows, client_rows, pooler_rows, server_rows
+from pgsonar.signals.names import StickyNames
+from pgsonar.signals.rows import Batch, Exemplar, Row
+from pgsonar.signals.server_metrics import ServerReading
+
+log = logging.getLogger("pgsonar")
+
+
+class Outlet(Protocol):
+    """Where batches go: an exporter's queue. Never blocks."""
+
+    def export(self, batch: Batch) -> None: ...
+
+
+class Reporter:
+    """Sends to the outlets of each signal, and keeps what an export needs of the ones before it."""
+
+    def __init__(self, outlets: dict[str, list[Outlet]], identity: Identity, started_unix: int) -> None:
+        self._outlets = outlets
+        self._identity = identity
+        self._started = started_unix
+        self._names: dict[str, StickyNames] = {}
+        self._exemplars: dict[str, dict[tuple[str, str], tuple[Exemplar, ...]]] = {}
+
+    def names(self, server: str) -> StickyNames:
+        """The clients of a server that have names of their own in its metrics."""
+        return self._names.setdefault(server, StickyNames())
+
+    def forget(self, server: str) -> None:
+        """A server is gone."""
+        self._names.pop(server, None)
+        self._exemplars.pop(server, None)
+
+    def tell(self, events: list[EpisodeEvent]) -> None:
+        """Sends what has happened to episodes, at once."""
+        for event in events:
+            row = event_row(event)
+            resource = self._identity.server(event.episode.server)
+            log.info("%s", row.body, extra={"pgsonar": {"event": row.event_name, "kind": event.episode.kind}})
+            self._send(Batch("logs", [(resource, [row])]))
+            if event.name == "opened":
+                self._remember_exemplar(event)
+            if event.name == "resolved":
+                self._send(Batch("traces", [(resource, [span_row(event.episode)])]))
+
+    def _remember_exemplar(self, event: EpisodeEvent) -> None:
+        episode = event.episode
+        exemplar = Exemplar(event.moment.unix, 1, episode.trace_id, episode.span_id)
+        self._exemplars.setdefault(episode.server.id, {})[episode.kind, episode.severity.word] = (exemplar,)
+
+    def report(
+        self,
+        servers: list[ServerReading],
+        poolers: list[Pooling],
+        destinations: list[tuple[Destination, list[Connection]]],
+        agent: AgentReading,
+        now: Moment,
+    ) -> None:
+        """Sends all metrics as one batch."""
+        resources: list[tuple[Resource, list[Row]]] = []
+        for reading in servers:
+            server = reading.sight.server
+            rows = server_rows(reading, self._started, now, self._exemplars.pop(server.id, {}))
+            resources.append((self._identity.server(server), list(rows)))
+        for pooling in poolers:
+            rows = pooler_rows(pooling, self._started, now)
+            resources.append((self._identity.pooler(pooling.pooler), list(rows)))
+        for destination, connections in destinations:
+            rows = client_rows(destination, connections, self._started, now)
+            resources.append((self._identity.destination(destination), list(rows)))
+        resources.append((self._identity.agent(), list(agent_rows(agent, self._started, now))))
+        self._send(Batch("metrics", resources))
+
+    def _send(self, batch: Batch) -> None:
+        for outlet in self._outlets.get(batch.signal, ()):
+            outlet.export(batch)
