@@ -120,7 +120,7 @@ def test_a_server_that_does_not_run_here_is_known_by_its_login_while_that_answer
 
     assert (remote.pid, remote.id, remote.label) == (0, "7@db.example:5432", "db.example:5432")
     assert remote.limits == Limits(50, 5, "login")
-    assert "cannot be told" in remote.missing[0]
+    assert "does not run on this host" in remote.missing[0]
     assert readings.remote(AT) == [remote]
     assert readings.remote(AT + 10 * SECOND) == []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pgsonar.model import SECOND, Backend, ClientProcess, Connection, Finding, Sight
+from pgsonar.model import SECOND, Backend, Connection, Finding, Sight
 from pgsonar.poolers import PoolerTable
 from pgsonar.sources.clients import ClientFinder, Hop
 
@@ -28,7 +28,7 @@ class Attribution:
         backends = {(sight.server.id, b.pid): b for sight in sights for b in sight.backends}
         about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
         self.name([b for b in about if b is not None], at)
-        return [replace(f, client=_client_of(b)) if b is not None else f for f, b in zip(findings, about, strict=True)]
+        return [replace(f, client=b.client) if b is not None else f for f, b in zip(findings, about, strict=True)]
 
     def name(self, backends: Iterable[Backend], at: int) -> bool:
         """Looks for the clients of backends that were not looked for lately; whether it got round to all."""
@@ -62,9 +62,3 @@ def _is_due(connection: Connection, at: int) -> bool:
     if connection.client is not None or connection.closed_at is not None:
         return False
     return connection.looked_for_client_at is None or at - connection.looked_for_client_at >= AGAIN
-
-
-def _client_of(backend: Backend) -> ClientProcess | None:
-    if backend.via is not None:
-        return backend.via.process
-    return backend.connection.client if backend.connection is not None else None

@@ -39,13 +39,9 @@ def degraded(pipeline: Pipeline) -> list[str]:
     reasons += pipeline.sources.logs.problems() if pipeline.sources.logs is not None else []
     reasons += [missing for pooler in pipeline.poolers.poolers.values() for missing in pooler.missing]
     for server in pipeline.servers.values():
-        if server.limits.ceiling is None:
-            reasons.append(f"{server.label}: limit unknown, pool_exhausted and utilization are off ({LIMIT_HINT})")
-        elif server.limits.guessed:
+        if server.limits.guessed:
             reasons.append(f"{server.label}: the limit of {server.limits.max_connections} is a guess ({LIMIT_HINT})")
-        if server.port is None:
-            reasons.append(
-                f"{server.label}: port unknown, its sockets are not scanned (set receivers.sockets.targets[].port)"
-            )
+        told = pipeline.untold.get(server.id, {})
+        reasons += [f"{server.label}: {kind} cannot be told: {reason}" for kind, reason in told.items()]
         reasons += [f"{server.label}: {missing}" for missing in server.missing]
     return reasons

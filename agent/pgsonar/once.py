@@ -12,12 +12,14 @@ from contextlib import contextmanager
 
 from pgsonar import __version__, clock
 from pgsonar.condition import unwatched
-from pgsonar.config.schema import Config
-from pgsonar.model import Moment, Sight
+from pgsonar.config.schema import Config, LeaksProcessor
+from pgsonar.dating import date_back
+from pgsonar.model import Finding, Sight
 from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
 from pgsonar.signals.identity import Identity
 from pgsonar.sources.sockets import Step
+from pgsonar.verdicts import Look, Seen, untold, verdicts
 
 CLIENTS_WITHIN = 3_000_000_000  # ns to find the processes of clients on this host
 ANSWER_WITHIN = 8.0  # seconds a login has: to connect (5) and to answer (3)
@@ -30,15 +32,14 @@ def opened(config: Config) -> Iterator[Pipeline]:
     sources = open_sources(config)
     try:
         identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
-        yield Pipeline(sources, None, {}, identity, clock.now())
+        yield Pipeline(sources, config.leaks or LeaksProcessor(), {}, identity, clock.now())
     finally:
         sources.sampler.close()
 
 
-def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
-    """One pass through the pipeline, without its thread: the sights, and what could not be seen at all."""
-    now: Moment = clock.now()
-    pipeline.discover(now)
+def look(pipeline: Pipeline) -> Look:
+    """One pass through the pipeline, without its thread."""
+    pipeline.discover(clock.now())
     sampler = pipeline.sources.sampler
     # What the first step finds, the second one asks TCP_INFO of; and a slot that no session stands for is believed when
     # two readings in a row lack it.
@@ -52,11 +53,14 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     for netns in pipeline.namespaces.watched():
         pipeline.connections.note(sampler.details(netns))
     pipeline.discover(clock.now())  # with what the logins told
-    at = clock.now().at
+    now = clock.now()
+    at = now.at
     pipeline.title_tick(at)
     pipeline.join_poolers(at)
     pipeline.namespaces.read(at)
     sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
+    for sight in sights:
+        date_back(sight.connections, sight.backends)
     deadline = at + CLIENTS_WITHIN
     while clock.now().at < deadline and not pipeline.attribution.name([b for s in sights for b in s.backends], at):
         pass
@@ -66,7 +70,20 @@ def look(pipeline: Pipeline) -> tuple[list[Sight], list[str]]:
     unmatched = pipeline.sources.finder.unmatched() if pipeline.sources.sees_servers else []
     missing = [f"the target {_target_text(target)} matches no running server" for target in unmatched]
     missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
-    return sights, missing + unwatched(pipeline)
+    return Look(
+        moment=now,
+        servers=[_seen(pipeline, sight) for sight in sights],
+        poolings=[pipeline.pooling(pooler, at) for pooler in pipeline.poolers.poolers.values()],
+        destinations=pipeline.destinations(),
+        missing=missing + unwatched(pipeline),
+    )
+
+
+def _seen(pipeline: Pipeline, sight: Sight) -> Seen:
+    def name(findings: list[Finding]) -> list[Finding]:
+        return pipeline.attribution.with_clients(findings, [sight], sight.at)
+
+    return Seen(sight, verdicts(sight, pipeline.rules, name), untold(sight, pipeline.rules))
 
 
 def _target_text(target: object) -> str:

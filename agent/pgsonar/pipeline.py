@@ -57,6 +57,7 @@ from pgsonar.sources.poolers import PoolerFinder
 from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, source_name
+from pgsonar.verdicts import untold
 
 log = logging.getLogger("pgsonar")
 
@@ -116,6 +117,7 @@ class Pipeline:
         self._names: dict[str, str] = {}
         self.rules = rules(leaks) if leaks is not None else []
         self.episodes = EpisodeTracker(self.rules, _random_id)
+        self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health
         self._reporter = Reporter(outlets, identity, started.unix)
         self.namespaces = Namespaces(
@@ -247,6 +249,7 @@ class Pipeline:
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
+        self.untold = {sight.server.id: untold(sight, self.rules) for sight in sights}
         findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
         self._reporter.tell(
@@ -359,6 +362,7 @@ class Pipeline:
             leaks_ever={(k, s): n for (owner, k, s), n in self.episodes.opened.items() if owner == server.id},
             clients=self._reporter.names(server.id),
             log=self.logs.get(server.id),
+            untold=self.untold.get(server.id, {}),
         )
 
     def _agent_reading(self, now: Moment) -> AgentReading:

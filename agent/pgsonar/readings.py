@@ -27,8 +27,8 @@ from pgsonar.model import (
 START_SLACK = 3 * SECOND  # pg_postmaster_start_time() is read after recovery's first steps, and clocks are slewed
 PID_SLACK = SECOND // 2  # a backend notes its start a little after its fork
 _REMOTE = (
-    "sockets, process titles and logins under way: the server does not run on this host, so orphaned_backend, "
-    "orphaned_backend_no_socket and accept_queue cannot be told (run pgsonar beside it to see them)"
+    "sockets, process titles and logins under way: the server does not run on this host (run pgsonar beside it to see "
+    "them)"
 )
 _HERE = {"localhost", "127.0.0.1", "::1"}
 _STATES = {"starting": Activity.AUTHENTICATION}

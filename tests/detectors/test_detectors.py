@@ -2,7 +2,7 @@
 
 import pytest
 
-from build import START, backend, connection, server, sight, tcp, title
+from build import START, backend, connection, database_reading, server, sight, tcp, title
 from pgsonar.config.schema import LeakKind, LeaksProcessor, ShareKind
 from pgsonar.config.units import Duration
 from pgsonar.detectors import DETECTORS, Rule, rules
@@ -19,6 +19,41 @@ NOW = START + 60 * SECOND
 
 def find(detector, *args, **kwargs):
     return list(detector.examine(sight(*args, at=NOW, **kwargs)))
+
+
+LISTENER = connection(tcp(0, TcpState.LISTEN))
+SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
+
+
+@pytest.mark.parametrize(
+    ("missing", "silent"),
+    [
+        ({}, set()),
+        ({"connections": []}, {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"}),
+        (
+            {"of": server(netns=0, pid=0), "reading": database_reading()},
+            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "auth_stuck"},
+        ),
+        (
+            {"of": server(netns=0, pid=0), "reading": database_reading(version="18.1")},
+            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"},
+        ),
+        (
+            {"of": server(pid=0), "backends": []},
+            {"idle_in_transaction", "auth_stuck", "orphaned_backend_no_socket", "pool_exhausted"},
+        ),
+        ({"backends": [backend(title(None))]}, {"idle_in_transaction", "auth_stuck", "orphaned_backend_no_socket"}),
+        ({"of": server(limits=Limits())}, {"pool_exhausted"}),
+        ({"of": server(port=None)}, {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"}),
+    ],
+    ids=["all is seen", "no sockets", "elsewhere", "elsewhere, 18", "sidecar", "titles off", "no limit", "no port"],
+)
+def test_a_detector_that_cannot_see_says_so(missing, silent):
+    seen = sight(at=NOW, **(SEES_ALL | missing))
+    reasons = {rule.kind: rule.detector.cannot_tell(seen) for rule in rules(LeaksProcessor())}
+
+    assert {kind for kind, reason in reasons.items() if reason} == silent
+    assert all(": " in reason for reason in reasons.values() if reason), "each says what would change that"
 
 
 class TestIdleInTransaction:
@@ -222,7 +257,11 @@ def test_every_file_of_the_package_is_in_the_list():
 
     import pgsonar.detectors
 
-    files = {path.stem for path in Path(pgsonar.detectors.__file__).parent.glob("*.py")} - {"__init__", "evidence"}
+    files = {path.stem for path in Path(pgsonar.detectors.__file__).parent.glob("*.py")} - {
+        "__init__",
+        "evidence",
+        "seeing",
+    }
 
     assert {detector.kind for detector in DETECTORS} == files
 

@@ -59,6 +59,7 @@ def reading(backends=(), connections=(), of=None, **changes):
         "leaks_ever": {("auth_stuck", Severity.WARNING): 16},
         "clients": StickyNames(),
         "log": LogCounts(Counter(all_slots=17, authentication_timeout=18, lost_client=19), {}, 20),
+        "untold": {"accept_queue": "why"},
     }
     return ServerReading(**(known | changes))
 
@@ -90,6 +91,7 @@ def test_each_metric_reads_its_own_value():
     assert values(what, "pgsonar.login.timeout") == [({}, 18)]
     assert values(what, "pgsonar.client.lost") == [({}, 19)]
     assert values(what, "pgsonar.log.skipped") == [({}, 20)]
+    assert values(what, "pgsonar.detector.blind") == [({"pgsonar.leak.kind": "accept_queue"}, 1)]
     assert values(reading(log=None), "pgsonar.refused") == []
     assert values(what, "pgsonar.own.connections") == [({}, 1)]
     assert ({"db.namespace": "shop", "pgsonar.session.end": "any"}, 100) in values(what, "pgsonar.session.count")

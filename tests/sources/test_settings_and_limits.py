@@ -123,6 +123,25 @@ def test_each_source_stands_in_for_the_one_before_it():
     assert limits() == Limits()
 
 
+@pytest.mark.parametrize(
+    ("major", "arguments", "children"),
+    [
+        (17, {}, 2 * (30 + 10 + 8 + 3 + 1)),
+        (13, {"autovacuum_max_workers": "5", "max_worker_processes": "99"}, 2 * (30 + 10 + 8 + 5 + 1)),
+        (18, {"autovacuum_max_workers": "5"}, 2 * (30 + 10)),
+        (None, {}, None),
+    ],
+)
+def test_the_limit_of_children_is_per_major(major, arguments, children):
+    told = running_limits(PRIMARY, arguments, {}, files_changed=False, configured=None, major=major)
+    assert told.children == children
+
+
+def test_without_files_or_pg_control_the_limit_of_children_is_unknown():
+    told = running_limits(None, {"max_connections": "5"}, None, files_changed=False, configured=None, major=16)
+    assert (told.max_connections, told.children) == (5, None)
+
+
 def test_a_default_that_nobody_wrote_is_a_guess():
     assert limits(None, (), {}) == Limits(100, 3, "configuration file", guessed=True)
 

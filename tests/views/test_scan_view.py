@@ -1,13 +1,30 @@
 """The screens of `pgsonar scan`, as golden text at 80 and at 100 columns, and its JSON."""
 
 import json
+from dataclasses import replace
 
 from build import START, backend, connection, server, sight, tcp, title
-from pgsonar.model import SECOND, BackendKind, Limits, TcpState
+from pgsonar.config.schema import LeaksProcessor
+from pgsonar.detectors import rules
+from pgsonar.model import SECOND, BackendKind, ClientProcess, Limits, Moment, TcpState
+from pgsonar.verdicts import Look, Seen, untold, verdicts
 from pgsonar.views.scan import scan_lines
 from pgsonar.views.scan_json import scan_object
 
 AT = START + 852 * SECOND
+MOMENT = Moment(AT, 1_767_323_045_678_000_000)  # 2026-01-02T03:04:05.678Z
+RULES = rules(LeaksProcessor())
+
+
+def look(*sights, missing=()):
+    """One look that found these, with the verdicts of the default configuration."""
+
+    def name(findings):
+        clients = {backend.pid: backend.client for one in sights for backend in one.backends}
+        return [replace(finding, client=clients.get(finding.pid)) for finding in findings]
+
+    seen = [Seen(one, verdicts(one, RULES, name), untold(one, RULES)) for one in sights]
+    return Look(MOMENT, seen, missing=list(missing))
 
 
 def busy():
@@ -29,25 +46,46 @@ def busy():
         backend(title(kind=BackendKind.WALSENDER), pid=70),
         backend(title(kind=BackendKind.WORKER), pid=71),
     ]
-    of = server(version="15", role="primary", address="orders-db", missing=("pg_control: run as the postgres user",))
+    of = server(
+        limits=Limits(30, 3, "pg_control", children=104),
+        version="15",
+        role="primary",
+        address="orders-db",
+        missing=("pg_control: run as the postgres user",),
+    )
     return sight(backends, sockets, at=AT, of=of)
 
 
 GOLDEN_80 = """\
-orders-db:5432   primary   PostgreSQL 15   pid 100   03:02:17Z
-SLOTS 19 of 30 used: applications have 19 of 27, 3 reserved
-TTTTTTTTONNNa......___________
-T in transaction 8  O client gone 1  N no login yet 3  a active 1  . idle 6
+orders-db:5432   primary   PostgreSQL 15   pid 100   03:04:05Z
+SLOTS 19 of 30 used: applications have 19 of 27, 3 reserved for superusers
+TTTTTTTTONNNa.....u___________
+T in transaction 8  O orphan 1  N no login yet 3  a active 1  . idle 5
+u idle, unix socket 1
 
-HOLDER             FROM             SLOTS IN-XACT ACTIVE IDLE LOGIN GONE  OLDEST
-checkout@orders    10.0.0.7             8       8      0    0     0    0  14m12s
-billing@orders     10.4.9.10            5       0      1    4     0    0  14m12s
-legacy_etl@orders  10.4.7.31            3       0      0    0     3    0  14m12s
-a_service_with_a_~ 2001:db8::17:4       1       0      0    1     0    0  14m12s
-postgres@postgres  unix socket          1       0      0    1     0    0  14m12s
-reports@orders     10.4.8.4             1       0      0    0     0    1  14m12s
+WHY   1   8 slots  checkout@10.0.0.7 leaves transactions open, since 02:49:53Z
+                   (certain)
+      2   3 slots  10.4.7.31 connects and never finishes its login, since
+                   02:49:53Z  (certain)
+      3    1 slot  reports@10.4.8.4: client gone, query runs on, since 02:49:53Z
+                    (certain)
+      not: accept queue (2)
+DO    sudo -u postgres psql -p 5432 -c "select pg_terminate_backend(1)"
+      ends the session, rolls its transaction back, frees the slot within
+      milliseconds; works: 11 slots free
 
-NO SLOT      walsender 1, worker 1, prestartup 0, TIME_WAIT 1, accept queue 2
+HOLDER             FROM             SLOTS IN-XACT ACTIVE IDLE  OLDEST VERDICT
+checkout@orders    10.0.0.7             8       8      0    0  14m12s LEAK
+billing@orders     10.4.9.10            5       0      1    4  14m12s
+legacy_etl@orders  10.4.7.31            3       0      0    0  14m12s AUTH STUCK
+a_service_with_a_~ 2001:db8::17:4       1       0      0    1  14m12s
+postgres@postgres  unix socket          1       0      0    1  14m12s
+reports@orders     10.4.8.4             1       0      0    0  14m12s ORPHANED
+TOTAL 19           pg_stat_activity would say 16: the 3 without login are not in
+                   it
+
+NO SLOT      walsender 1, worker 1, pre-startup 0 of 104, TIME_WAIT 1, accept
+             queue 2
 SEEN WITH    process titles, sockets, pg_control; 1 session joined to a socket
 NOT SEEN     locks held, application names, transaction ages: add
              receivers.postgresql (pg_monitor, 1 slot)
@@ -55,20 +93,29 @@ NOT SEEN     pg_control: run as the postgres user
 """
 
 GOLDEN_100 = """\
-orders-db:5432   primary   PostgreSQL 15   pid 100   03:02:17Z
-SLOTS 19 of 30 used: applications have 19 of 27, 3 reserved
-TTTTTTTTONNNa......___________
-T in transaction 8  O client gone 1  N no login yet 3  a active 1  . idle 6
+orders-db:5432   primary   PostgreSQL 15   pid 100   03:04:05Z
+SLOTS 19 of 30 used: applications have 19 of 27, 3 reserved for superusers
+TTTTTTTTONNNa.....u___________
+T in transaction 8  O orphan 1  N no login yet 3  a active 1  . idle 5  u idle, unix socket 1
 
-HOLDER                        FROM                      SLOTS IN-XACT ACTIVE IDLE LOGIN GONE  OLDEST
-checkout@orders               10.0.0.7                      8       8      0    0     0    0  14m12s
-billing@orders                10.4.9.10                     5       0      1    4     0    0  14m12s
-legacy_etl@orders             10.4.7.31                     3       0      0    0     3    0  14m12s
-a_service_with_a_long_name@a~ 2001:db8::17:4                1       0      0    1     0    0  14m12s
-postgres@postgres             unix socket                   1       0      0    1     0    0  14m12s
-reports@orders                10.4.8.4                      1       0      0    0     0    1  14m12s
+WHY   1   8 slots  checkout@10.0.0.7 leaves transactions open, since 02:49:53Z  (certain)
+      2   3 slots  10.4.7.31 connects and never finishes its login, since 02:49:53Z  (certain)
+      3    1 slot  reports@10.4.8.4: client gone, query runs on, since 02:49:53Z  (certain)
+      not: accept queue (2)
+DO    sudo -u postgres psql -p 5432 -c "select pg_terminate_backend(1)"
+      ends the session, rolls its transaction back, frees the slot within milliseconds; works: 11
+      slots free
 
-NO SLOT      walsender 1, worker 1, prestartup 0, TIME_WAIT 1, accept queue 2
+HOLDER                        FROM                      SLOTS IN-XACT ACTIVE IDLE  OLDEST VERDICT
+checkout@orders               10.0.0.7                      8       8      0    0  14m12s LEAK
+billing@orders                10.4.9.10                     5       0      1    4  14m12s
+legacy_etl@orders             10.4.7.31                     3       0      0    0  14m12s AUTH STUCK
+a_service_with_a_long_name@a~ 2001:db8::17:4                1       0      0    1  14m12s
+postgres@postgres             unix socket                   1       0      0    1  14m12s
+reports@orders                10.4.8.4                      1       0      0    0  14m12s ORPHANED
+TOTAL 19           pg_stat_activity would say 16: the 3 without login are not in it
+
+NO SLOT      walsender 1, worker 1, pre-startup 0 of 104, TIME_WAIT 1, accept queue 2
 SEEN WITH    process titles, sockets, pg_control; 1 session joined to a socket
 NOT SEEN     locks held, application names, transaction ages: add receivers.postgresql (pg_monitor,
              1 slot)
@@ -78,14 +125,14 @@ NOT SEEN     the target other matches no running server"""
 
 
 def test_the_screen_at_80_columns():
-    lines = scan_lines([busy()], "03:02:17Z", [], 80)
+    lines = scan_lines(look(busy()), 80)
 
     assert "\n".join(lines) == GOLDEN_80
     assert max(map(len, lines)) <= 80
 
 
 def test_the_screen_at_100_columns():
-    lines = scan_lines([busy()], "03:02:17Z", ["the target other matches no running server"], 100)
+    lines = scan_lines(look(busy(), missing=["the target other matches no running server"]), 100)
 
     assert "\n".join(lines) == GOLDEN_100
     assert max(map(len, lines)) <= 100
@@ -93,35 +140,36 @@ def test_the_screen_at_100_columns():
 
 def test_a_full_server_says_so_and_a_large_one_is_scaled_to_the_screen():
     full = sight([backend(title(), pid=n) for n in range(500)], at=AT, of=server(limits=Limits(503, 3, "pg_control")))
-    lines = scan_lines([full], "", [], 80)
+    lines = scan_lines(look(full), 80)
 
-    assert "applications are FULL (500 of 500)" in lines[1]
-    assert lines[2] == "." * 80
+    assert "applications FULL (500 of 500), 3 reserved for superusers" in lines[1]
+    assert "still free" in lines[2]
+    assert lines[3] == "." * 80
 
 
 def test_one_holder_among_hundreds_is_still_seen():
     backends = [backend(title("idle"), pid=n) for n in range(400)] + [backend(title("authentication"), pid=900)]
-    lines = scan_lines([sight(backends, at=AT, of=server(limits=Limits(1000, 3, "pg_control")))], "", [], 80)
+    lines = scan_lines(look(sight(backends, at=AT, of=server(limits=Limits(1000, 3, "pg_control")))), 80)
 
     assert "N" in lines[2]
     assert len(lines[2]) <= 80
 
 
 def test_an_unknown_limit_is_said_and_not_invented():
-    lines = scan_lines([sight([backend(title())], at=AT, of=server(limits=Limits()))], "", [], 80)
+    lines = scan_lines(look(sight([backend(title())], at=AT, of=server(limits=Limits()))), 80)
 
     assert lines[1] == "SLOTS 1 used: the limit is unknown"
     assert lines[2] == "."
 
 
 def test_no_server_is_said():
-    assert scan_lines([], "03:02:17Z", [], 80)[0] == "No PostgreSQL server found.  03:02:17Z"
+    assert scan_lines(look(), 80)[0] == "No PostgreSQL server found.  03:04:05Z"
 
 
 def test_json_tells_unknown_as_null_and_sessions_without_a_row_with_null_endpoints():
-    told = json.loads(json.dumps(scan_object([busy()], "2026-01-02T03:04:05.678Z", ["x"])))
+    told = json.loads(json.dumps(scan_object(look(busy(), missing=["x"]))))
 
-    assert set(told) == {"time", "servers", "connections", "ledgers", "missing"}
+    assert set(told) == {"time", "servers", "connections", "ledgers", "verdicts", "missing"}
     local = next(c for c in told["connections"] if c["backend_pid"] == 60)
     assert (local["remote_address"], local["state"], local["inode"], local["age_seconds"]) == (None, None, None, 852.0)
     gone = next(c for c in told["connections"] if c["backend_pid"] == 20)
@@ -148,3 +196,45 @@ def test_json_tells_unknown_as_null_and_sessions_without_a_row_with_null_endpoin
         }
     ]
     assert told["missing"] == ["x", "orders-db:5432: pg_control: run as the postgres user"]
+
+
+def test_a_leak_names_the_process_and_says_offers_what_still_works():
+    gone = connection(tcp(50001, TcpState.CLOSE_WAIT, rx=1))
+    gone.client = ClientProcess(7, 0, "python3", unit="checkout.service")
+    backends = [backend(title("SELECT"), pid=20, bound=gone), *(backend(title(), pid=n) for n in range(30, 59))]
+    text = "\n".join(scan_lines(look(sight(backends, [gone], at=AT)), 100))
+
+    assert "WHY   1    1 slot  app@10.0.0.7, by checkout.service (python3, pid 7): client gone, query runs on" in text
+    assert "SLOTS 30 of 30 used: applications FULL (27 of 27), 3 reserved for superusers, 0 of them free" in text
+    assert "DO    sudo kill -TERM 20" in text
+    assert "<- culprit" in text
+
+
+def test_a_proxy_is_named_and_is_no_culprit():
+    through = [connection(tcp(50001 + n)) for n in range(3)]
+    for one in through:
+        one.client = ClientProcess(7, 0, "haproxy", unit="haproxy.service")
+    backends = [backend(title("idle in transaction"), pid=20 + n, bound=one) for n, one in enumerate(through)]
+    text = "\n".join(scan_lines(look(sight(backends, through, at=AT)), 100))
+
+    assert "behind the proxy haproxy.service (haproxy, pid 7)" in text
+    assert "culprit" not in text
+
+
+def test_what_cannot_be_told_is_no_all_clear():
+    text = "\n".join(scan_lines(look(sight([], [connection(tcp(1))], at=AT, of=server(pid=0))), 100))
+
+    assert "CANNOT TELL  idle_in_transaction: its processes are not seen" in text
+    assert "CANNOT TELL  pool_exhausted: its processes are not seen" in text
+    assert "not: queries without a client (0), accept queue (0)" in text.replace("WHY   no leak is seen", "not")
+
+
+def test_json_tells_the_verdicts_with_the_next_command():
+    told = scan_object(look(busy()))["verdicts"]
+
+    assert [(v["kind"], v["identity"], len(v["backend_pids"])) for v in told] == [
+        ("idle_in_transaction", "checkout@10.0.0.7", 8),
+        ("auth_stuck", "10.4.7.31", 3),
+        ("orphaned_backend", "reports@10.4.8.4", 1),
+    ]
+    assert all(v["age_seconds"] == 852.0 and v["next_command"] and v["severity"] for v in told)

@@ -18,6 +18,7 @@ from pgsonar.model import BackendKind, Sight
 from pgsonar.once import look, opened
 from pgsonar.pipeline import Pipeline
 from pgsonar.sources.privileges import CAPABILITIES, privileges
+from pgsonar.verdicts import Seen
 from pgsonar.views.doctor import Check, doctor_lines
 
 BY_LOGIN = "locks held, application names, transaction ages, the gap between slots and sessions"
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Looks at everything once and reports."""
     with opened(load(arguments.config, arguments.set, os.environ)) as pipeline:
-        sights, _ = look(pipeline)
-        checks = [*agent(), *servers(pipeline, sights), *client_side(pipeline)]
+        seen = look(pipeline).servers
+        checks = [*agent(), *servers(pipeline, seen), *client_side(pipeline)]
         checks += [*poolers(pipeline), *logins(pipeline), *logs(pipeline)]
     if arguments.format == "json":
         json.dump([check._asdict() for check in checks], sys.stdout)
@@ -61,7 +62,7 @@ def agent() -> Iterator[Check]:
             yield Check("AGENT", f"{name} is not held: {what_for}; the servers below say whether that matters")
 
 
-def servers(pipeline: Pipeline, sights: list[Sight]) -> Iterator[Check]:
+def servers(pipeline: Pipeline, seen: list[Seen]) -> Iterator[Check]:
     """Each server, and what is known of it."""
     if not pipeline.sources.sees_servers:
         return
@@ -74,7 +75,7 @@ def servers(pipeline: Pipeline, sights: list[Sight]) -> Iterator[Check]:
             "all that is to be told of it",
             "compare receivers.sockets.targets with `pgsonar scan` without a configuration",
         )
-    if not sights:
+    if not seen:
         yield Check(
             "SERVERS",
             "no PostgreSQL server runs here",
@@ -83,29 +84,25 @@ def servers(pipeline: Pipeline, sights: list[Sight]) -> Iterator[Check]:
             "run pgsonar beside the server, or give receivers.postgresql the endpoint of one elsewhere",
         )
     reports = {report["netns"]: report for report in pipeline.namespaces.report()}
-    for sight in sights:
-        yield from _server(sight, reports.get(sight.server.netns))
+    for one in seen:
+        yield from _server(one, reports.get(one.sight.server.netns))
 
 
-def _server(sight: Sight, scanning: dict[str, object] | None) -> Iterator[Check]:
-    server, area = sight.server, f"SERVER {sight.server.label}"
+def _server(seen: Seen, scanning: dict[str, object] | None) -> Iterator[Check]:
+    sight, server = seen.sight, seen.sight.server
+    area = f"SERVER {server.label}"
     yield Check(area, f"PostgreSQL {server.version or '?'}, {server.role or 'role unknown'}, {server.seen_by}")
     limits = server.limits
-    if limits.ceiling is None:
-        yield Check(
-            area,
-            "its limit is unknown",
-            "less",
-            "pool_exhausted, but for refusals in the log, and utilization",
-            "run as the postgres user, or set receivers.sockets.targets[].max_connections",
-        )
-    else:
+    if limits.ceiling is not None:
         guess = " (a guess)" if limits.guessed else ""
         yield Check(area, f"{limits.ceiling} slots for applications, by {limits.source}{guess}")
     if server.netns:
         yield from _seen_from_outside(sight, scanning, area)
     for sentence in server.missing:
         yield Check(area, sentence, "less")
+    for reason, kinds in _by_reason(seen.untold).items():
+        what, _, remedy = reason.partition(": ")
+        yield Check(area, what, "less", ", ".join(kinds), remedy)
     if sight.reading is None:
         yield Check(
             area,
@@ -116,18 +113,16 @@ def _server(sight: Sight, scanning: dict[str, object] | None) -> Iterator[Check]
         )
 
 
+def _by_reason(untold: dict[str, str]) -> dict[str, list[str]]:
+    """The kinds that cannot be told, by why."""
+    kinds: dict[str, list[str]] = {}
+    for kind, reason in untold.items():
+        kinds.setdefault(reason, []).append(kind)
+    return kinds
+
+
 def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: str) -> Iterator[Check]:
-    if sight.server.port is None:
-        yield Check(area, "its port is unknown", "less", "all that sockets tell", "set targets[].port")
-    elif scanning is None:
-        yield Check(
-            area,
-            "its network namespace cannot be read",
-            "less",
-            "orphaned_backend, orphaned_backend_no_socket and accept_queue",
-            "run in the same network namespace, or where /proc/PID/net can be read",
-        )
-    else:
+    if scanning is not None:
         reason = scanning["reason"]
         yield Check(
             area,
@@ -143,16 +138,7 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
         yield Check(area, "no session now: whether titles and descriptors can be read shows when there is one")
         return
     titled = [b for b in children if b.title.kind is not BackendKind.UNKNOWN]
-    if not any(b.title.activity for b in titled):
-        yield Check(
-            area,
-            "process titles say nothing of what sessions do",
-            "less",
-            "idle_in_transaction and auth_stuck",
-            "set update_process_title = on, or add receivers.postgresql",
-        )
-    else:
-        yield Check(area, f"{len(titled)} of {len(children)} sessions tell who they are by their titles")
+    yield Check(area, f"{len(titled)} of {len(children)} sessions tell who they are by their titles")
     if not any(b.inodes for b in children):
         yield Check(
             area,

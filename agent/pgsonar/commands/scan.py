@@ -7,9 +7,7 @@ import json
 import os
 import shutil
 import sys
-from datetime import UTC, datetime
 
-from pgsonar import clock
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.once import look, opened
@@ -28,27 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Looks once, prints, ends: 0 when a server was found, 1 when none was."""
     with opened(load(arguments.config, arguments.set, os.environ)) as pipeline:
-        sights, missing = look(pipeline)
-        destinations = pipeline.destinations()
-        pooling = [pipeline.pooling(pooler, clock.now().at) for pooler in pipeline.poolers.poolers.values()]
-    time = datetime.now(UTC)
+        seen = look(pipeline)
     if arguments.format == "json":
-        json.dump(
-            scan_object(
-                sights, time.isoformat(timespec="milliseconds").replace("+00:00", "Z"), missing, pooling, destinations
-            ),
-            sys.stdout,
-        )
+        json.dump(scan_object(seen), sys.stdout)
         sys.stdout.write("\n")
     else:
-        columns = shutil.get_terminal_size().columns
-        width = WIDTHS[1] if columns >= WIDTHS[1] else WIDTHS[0]
-        sys.stdout.write(
-            "\n".join(
-                scan_lines(
-                    sights, time.strftime("%H:%M:%SZ"), missing, width, pooling=pooling, destinations=destinations
-                )
-            )
-            + "\n"
-        )
-    return 0 if sights or destinations else 1
+        width = WIDTHS[1] if shutil.get_terminal_size().columns >= WIDTHS[1] else WIDTHS[0]
+        sys.stdout.write("\n".join(scan_lines(seen, width)) + "\n")
+    return 0 if seen.found_something else 1

@@ -21,7 +21,7 @@ from pgsonar.model import Finding, Severity, Sight
 
 
 class Detector(Protocol):
-    """Looks at one server and says what is wrong with it now."""
+    """Looks at one server and says what is wrong with it now, or why it cannot tell and what would change that."""
 
     @property
     def kind(self) -> str: ...
@@ -30,6 +30,7 @@ class Detector(Protocol):
     @property
     def minimum(self) -> float: ...
     def examine(self, sight: Sight) -> Iterable[Finding]: ...
+    def cannot_tell(self, sight: Sight) -> str | None: ...
 
 
 DETECTORS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import Connection, Finding, Severity, Sight, TcpState
 
 _WAITING = (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT)  # CLOSE_WAIT: the client has given up, the row still waits
@@ -19,6 +20,9 @@ class AcceptQueue:
     kind = "accept_queue"
     after = 2.0
     minimum = 1.0
+
+    def cannot_tell(self, sight: Sight) -> str | None:
+        return no_sockets(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         backlog = sum(listener.socket.rx_queue for listener in sight.listeners)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from pgsonar.backends import LOGIN_ACTIVITIES
 from pgsonar.detectors.evidence import client_of, slot_evidence
+from pgsonar.detectors.seeing import no_logins_under_way
 from pgsonar.model import SECOND, Backend, BackendKind, Finding, Severity, Sight
 
 MANY = 3  # fewer stuck logins than this, or than a tenth of the ceiling, are a ticket
@@ -21,6 +22,9 @@ class AuthStuck:
     kind = "auth_stuck"
     after = 5.0
     minimum = 0.0
+
+    def cannot_tell(self, sight: Sight) -> str | None:
+        return no_logins_under_way(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         stuck = [b for b in sight.backends if b.title.kind is BackendKind.CLIENT and _logging_in(b)]

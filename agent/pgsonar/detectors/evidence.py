@@ -30,6 +30,7 @@ class Client(TypedDict):
     """The fields of a Finding that name the member."""
 
     pid: int | None
+    inner_pid: int | None
     address: str | None
     port: int | None
     user: str | None
@@ -58,6 +59,7 @@ def client_of(backend: Backend) -> Client:
     peer = Endpoint(address, port) if application is not None and address is not None and port is not None else None
     return Client(
         pid=backend.pid,
+        inner_pid=backend.inner_pid,
         address=application.address if application is not None else address,
         port=application.port if application is not None else port,
         user=title.user,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TypedDict
 
 from pgsonar.detectors.evidence import client_of, slot_evidence, who
+from pgsonar.detectors.seeing import no_activities
 from pgsonar.model import SECOND, Activity, Backend, Finding, Severity, Sight
 
 STANDING = 30 * SECOND  # how long a share of the slots must stand before it is more than a ticket
@@ -35,6 +36,9 @@ class IdleInTransaction:
     kind = "idle_in_transaction"
     after = 300.0
     minimum = 0.0
+
+    def cannot_tell(self, sight: Sight) -> str | None:
+        return no_activities(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         members = [b for b in sight.backends if _stands(b)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import Evidence, client_of, slot_evidence, tcp_text, who
+from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
 
 # How a client leaves, by what lies unread when its FIN (which counts as one byte) has come.
@@ -26,6 +27,9 @@ class OrphanedBackend:
     kind = "orphaned_backend"
     after = 2.0
     minimum = 1.0  # seconds: normal closes show CLOSE_WAIT for moments
+
+    def cannot_tell(self, sight: Sight) -> str | None:
+        return no_sockets(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for connection in sight.connections:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgsonar.detectors.evidence import Evidence
+from pgsonar.detectors.seeing import no_utilization
 from pgsonar.model import Finding, Severity, Sight
 
 RELEASE = 0.05  # an episode ends this far below the share at which it began
@@ -27,6 +28,9 @@ class PoolExhausted:
     kind = "pool_exhausted"
     after = 0.0
     minimum = 0.0
+
+    def cannot_tell(self, sight: Sight) -> str | None:
+        return no_utilization(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         share = sight.ledger.utilization

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from pgsonar.model.connections import Connection
+from pgsonar.model.connections import ClientProcess, Connection
 from pgsonar.model.poolers import Via
 from pgsonar.model.sessions import Session
 
@@ -77,7 +77,16 @@ class Backend:
     via: Via | None = None  # the pooler it came through
     inner_pid: int = 0  # its number in its own pid namespace, which is what the server calls it
     inodes: tuple[int, ...] | None = None  # None: not read, or not readable
+    local_client: ClientProcess | None = None  # at the other end of its unix socket, once looked for and found
+    looked_for_client_at: int | None = None
 
     @property
     def kind_may_have_socket(self) -> bool:
         return self.title.kind is not BackendKind.WORKER
+
+    @property
+    def client(self) -> ClientProcess | None:
+        """The process it serves, where that runs on this host or node and was looked for: never a pooler we know."""
+        if self.via is not None:
+            return self.via.process
+        return self.connection.client if self.connection is not None else self.local_client

@@ -7,6 +7,15 @@ from typing import NamedTuple
 
 from pgsonar.model.sockets import Details, Endpoint, Socket, Transferred
 
+# Commands, as the kernel cuts them at 15 bytes, that pass on connections of others.
+PROXIES = frozenset(
+    {
+        *("haproxy", "envoy", "nginx", "traefik", "stunnel", "stunnel4", "socat", "ssh", "sshd", "linkerd2-proxy"),
+        *("ztunnel", "docker-proxy", "rootlessport", "slirp4netns", "cloud-sql-proxy", "cloud_sql_proxy"),
+        *("pgbouncer", "pgpool", "pgcat", "odyssey", "pgdog"),
+    }
+)
+
 
 class ClientProcess(NamedTuple):
     """The process at the client's end of a connection, on this host or node. None is: none, or unknown."""
@@ -18,6 +27,11 @@ class ClientProcess(NamedTuple):
     unit: str | None = None  # of systemd
     container_id: str | None = None
     pod_uid: str | None = None
+
+    @property
+    def is_proxy(self) -> bool:
+        """Whether it stands between the application and the database, so that nothing it holds is its own."""
+        return self.command in PROXIES
 
     @property
     def label(self) -> str:

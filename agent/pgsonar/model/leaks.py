@@ -46,6 +46,7 @@ class Finding:
     server: str
     identity: str  # members of one identity make one episode
     pid: int | None = None
+    inner_pid: int | None = None  # as its server counts, in its own pid namespace
     address: str | None = None
     port: int | None = None
     onset: int | None  # None: the episode remembers when it first heard of it

@@ -14,6 +14,7 @@ class Limits:
     reserved: int | None = None  # superuser_reserved_connections + reserved_connections (16 and later)
     source: str = "unknown"  # pg_control, command line, configuration file, configured, unknown
     guessed: bool = False
+    children: int | None = None  # processes the postmaster has at most, those without a slot included
 
     @property
     def ceiling(self) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pgsonar.model import Episode
+from pgsonar.model import Finding, Server
 
 
 class Guard(NamedTuple):
@@ -49,31 +49,42 @@ class Next(NamedTuple):
     effect: str
 
 
-def next_step(episode: Episode) -> Next | None:
-    """The command to type next."""
-    port, pid = episode.server.port, episode.server.pid
+def next_step(server: Server, used: int, kind: str, oldest: Finding) -> Next:
+    """The command to type next, about the oldest member of a leak. `used` is the slots taken: psql needs a free one."""
+    port, pid = server.port, server.pid
     psql = f"sudo -u postgres psql -p {port} -c" if port is not None else "sudo -u postgres psql -c"
     if not pid:  # its processes run elsewhere, or in a namespace we do not share
-        psql = f"psql -h {episode.server.address} -p {port} -c"
-    if episode.kind == "accept_queue":
+        psql = f"psql -h {server.address} -p {port} -c"
+    if kind == "accept_queue":
         return _look_at_queue(port, pid)
-    if episode.kind == "pool_exhausted":
+    if kind == "pool_exhausted":
         return Next("pgsonar scan", "shows who holds each slot; needs no connection")
-    oldest = episode.findings[0]
     if oldest.pid is None:
         return Next("pgsonar scan", "shows the sockets and who owns them")
+    return _about_session(server, used, kind, oldest, psql)
+
+
+def _about_session(server: Server, used: int, kind: str, oldest: Finding, psql: str) -> Next:
+    """`kill` takes the number we see, psql the one its server sees."""
+    inner = oldest.inner_pid or oldest.pid
     activity = str(oldest.evidence.get("postgresql.state", ""))
     if oldest.user == "postgres" or _KEEP.match(activity):
         return Next(
-            f'{psql} "table pg_stat_activity" | grep {oldest.pid}',
+            f'{psql} "table pg_stat_activity" | grep {inner}',
             "only looks: ending a superuser's session, DDL or a copy is not offered",
         )
-    if episode.kind == "auth_stuck" and pid:
+    if kind == "auth_stuck" and server.pid:
         return Next(
             f"sudo kill -TERM {oldest.pid}", "ends this login (PostgreSQL logs 57014); works when no slot is free"
         )
+    most = server.limits.max_connections
+    if server.pid and most is not None and used >= most:
+        return Next(
+            f"sudo kill -TERM {oldest.pid}",
+            "ends the session as pg_terminate_backend does, for which psql would need a slot: none is free",
+        )
     effect = "ends the session, rolls its transaction back, frees the slot within milliseconds"
-    return Next(f'{psql} "select pg_terminate_backend({oldest.pid})"', effect)
+    return Next(f'{psql} "select pg_terminate_backend({inner})"', effect)
 
 
 def _look_at_queue(port: int | None, pid: int) -> Next:

@@ -74,6 +74,7 @@ def attributes(episode: Episode) -> Attributes:
         "pgsonar.leak.alternative": oldest.alternative,
         "pgsonar.leak.end_reason": episode.end_reason,
         "postgresql.pid": oldest.pid,
+        "pgsonar.backend.inner_pid": oldest.inner_pid if oldest.inner_pid != oldest.pid else None,
         "client.address": oldest.address,
         "client.port": oldest.port,
         "network.peer.address": oldest.peer.address if oldest.peer is not None else oldest.address,
@@ -88,10 +89,10 @@ def attributes(episode: Episode) -> Attributes:
         "pgsonar.slot.ceiling": episode.slots[1],
         "pgsonar.slot.limit": server.limits.max_connections,
     }
-    guard, step = GUARDS[episode.kind], next_step(episode)
+    guard, step = GUARDS[episode.kind], next_step(server, episode.slots[0], episode.kind, oldest)
     told |= oldest.evidence
     told |= {"pgsonar.guard.would_end": guard.would_end, "pgsonar.guard.would_not": guard.would_not}
-    if step is not None and episode.end_reason is None:
+    if episode.end_reason is None:
         told |= {"pgsonar.next.command": step.command, "pgsonar.next.effect": step.effect}
     if server.missing:
         told["pgsonar.not_seen"] = "; ".join(server.missing)

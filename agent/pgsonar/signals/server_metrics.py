@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgsonar.connections import OTHER
 from pgsonar.model import Activity, Backend, BackendKind, LogCounts, Severity, Sight, TcpState
@@ -28,6 +28,7 @@ class ServerReading:
     leaks_open: dict[tuple[str, Severity], int]
     leaks_ever: dict[tuple[str, Severity], int]
     clients: StickyNames
+    untold: dict[str, str] = field(default_factory=dict)  # kinds that cannot be told, and why
     log: LogCounts | None = None  # None: no log of it is followed
 
 
@@ -271,6 +272,14 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         (),
         "Bytes of the server's log passed over because it grew too fast.",
         lambda reading: [] if reading.log is None else [({}, reading.log.skipped_bytes)],
+    ),
+    Metric(
+        "pgsonar.detector.blind",
+        "gauge",
+        "{detector}",
+        ("pgsonar.leak.kind",),
+        "1 for each kind of leak that cannot be told of this server; `pgsonar doctor` says why.",
+        lambda reading: (({"pgsonar.leak.kind": kind}, 1) for kind in reading.untold),
     ),
     Metric(
         "pgsonar.leak.open",

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 from pgsonar.errors import LoginError
 from pgsonar.model import DatabaseReading, Endpoint, Limits, Session, SessionCounts
+from pgsonar.sources.limits import CHILDREN, child_limit
 from pgsonar.sources.login import Login, Row
 
 OFTEN = 60.0  # seconds between two readings of names, limits and settings
@@ -132,7 +133,8 @@ class ActivityReader:
 
     def _limits(self) -> Limits:
         reserved = (self._number("superuser_reserved_connections") or 0) + (self._number("reserved_connections") or 0)
-        return Limits(self._number("max_connections"), reserved, "login")
+        settings = {name: self._number(name) or 0 for name in ("max_connections", *CHILDREN)}
+        return Limits(self._number("max_connections"), reserved, "login", children=child_limit(self._major, settings))
 
     def _number(self, name: str) -> int | None:
         return int(self._settings[name]["setting"]) if name in self._settings else None

@@ -16,6 +16,10 @@ from pgsonar.sources.settings import whole_number
 
 _RESERVED = {"superuser_reserved_connections": 3, "reserved_connections": 0}  # with PostgreSQL's defaults
 
+# What the limit of children is made of beside max_connections, with PostgreSQL's defaults.
+CHILDREN = {"max_wal_senders": 10, "max_worker_processes": 8, "autovacuum_max_workers": 3}
+_OWN_LIMIT_SINCE = 18
+
 _DEFAULT = 100  # max_connections where nothing is written
 
 
@@ -27,6 +31,7 @@ def running_limits(
     files_changed: bool,
     files_partial: bool = False,
     configured: int | None,
+    major: int | None = None,
 ) -> Limits:
     """The limits by the best source there is.
 
@@ -47,7 +52,38 @@ def running_limits(
         reserved += default if value is None else value
     # What was neither given as an argument nor can be read is PostgreSQL's default, most likely.
     guessed |= files is None and not _RESERVED.keys() <= arguments.keys()
-    return replace(limits, reserved=reserved, guessed=guessed)
+    return replace(
+        limits, reserved=reserved, guessed=guessed, children=_children(major, limits, control, arguments, files)
+    )
+
+
+def child_limit(major: int, settings: Mapping[str, int]) -> int:
+    """How many children a postmaster has at most: more than slots, so that who is refused can be told so.
+
+    Up to 17 it counts every child that is a backend or a worker (postmaster.c: MaxLivePostmasterChildren); since 18
+    sessions and walsenders have a limit of their own (pmchild.c: InitPostmasterChildSlots).
+    """
+    counted = settings["max_connections"] + settings["max_wal_senders"]
+    if major < _OWN_LIMIT_SINCE:
+        counted += settings["max_worker_processes"] + settings["autovacuum_max_workers"] + 1  # its launcher
+    return 2 * counted
+
+
+def _children(
+    major: int | None,
+    limits: Limits,
+    control: ControlFile | None,
+    arguments: Mapping[str, str],
+    files: Mapping[str, str] | None,
+) -> int | None:
+    if major is None or limits.max_connections is None or (control is None and files is None):
+        return None
+    settings = dict(CHILDREN)
+    for told in (files or {}, arguments):
+        settings |= {name: value for name in CHILDREN if (value := whole_number(told.get(name))) is not None}
+    if control is not None and control.role != "standby":
+        settings |= {"max_worker_processes": control.max_worker_processes, "max_wal_senders": control.max_wal_senders}
+    return child_limit(major, settings | {"max_connections": limits.max_connections})
 
 
 def _by_rank(

@@ -35,9 +35,8 @@ DESCRIBE_EVERY = 10.0  # seconds
 _TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
 
 _BY_SOCKETS = (
-    "processes: slots, logins under way, idle_in_transaction, auth_stuck, orphaned_backend_no_socket and "
-    "pool_exhausted cannot be told (share the process namespace, shareProcessNamespace: true in a pod, or add "
-    "receivers.postgresql)"
+    "processes, so neither slots nor logins under way (share the process namespace, shareProcessNamespace: true in a "
+    "pod, or add receivers.postgresql)"
 )
 
 log = logging.getLogger("pgsonar")
@@ -161,6 +160,7 @@ class ServerFinder:
         listeners = self._listeners(pid)
         port, guessed = self._port(postmaster, arguments, directory, files, listeners, titles, uid, cluster_name)
         address = _only_address(listeners, port) or self._hostname
+        version = self._version(pid, directory, postmaster.cmdline)
         return Server(
             id=self._id(pid, control, directory, port),
             pid=pid,
@@ -170,7 +170,7 @@ class ServerFinder:
             address=address,
             port_guessed=guessed,
             data_directory=directory,
-            version=self._version(pid, directory, postmaster.cmdline),
+            version=version,
             role=control.role if control is not None else None,
             cluster_name=cluster_name,
             uid=uid,
@@ -181,6 +181,7 @@ class ServerFinder:
                 files_changed=files is not None and files.newest > self._started_unix(postmaster),
                 files_partial=files is not None and bool(files.refused),
                 configured=None,
+                major=whole_number((version or "").partition(".")[0]),
             ),
             missing=tuple(missing),
         )

@@ -6,35 +6,57 @@ The rule: unknown is null, never 0 and never left out; sessions without a socket
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from pgsonar.model import Backend, Connection, Destination, Pooling, Sight, Socket, TcpState, Via
+from pgsonar.signals.advice import next_step
+from pgsonar.verdicts import Look, Verdict
 
 Json = dict[str, object]
 
 
-def scan_object(
-    sights: Iterable[Sight],
-    time: str,
-    missing: Iterable[str],
-    pooling: Iterable[Pooling] = (),
-    destinations: Iterable[tuple[Destination, list[Connection]]] = (),
-) -> Json:
-    """`{time, servers, connections, ledgers, missing}`, and `poolers` where PgBouncer runs here."""
-    sights, pooling = list(sights), list(pooling)
+def scan_object(look: Look) -> Json:
+    """`{time, servers, connections, ledgers, missing, verdicts}`, and `poolers` where PgBouncer runs here."""
+    sights = [seen.sight for seen in look.servers]
+    time = datetime.fromtimestamp(look.moment.unix / 1e9, UTC).isoformat(timespec="milliseconds")
     told: Json = {
-        "time": time,
+        "time": time.replace("+00:00", "Z"),
         "servers": [_server(sight) for sight in sights],
         "connections": [row for sight in sights for row in _connections(sight)]
-        + [row for one in pooling for row in _hops(one)]
-        + [row for place, there in destinations for row in _outgoing(place, there)],
+        + [row for one in look.poolings for row in _hops(one)]
+        + [row for place, there in look.destinations for row in _outgoing(place, there)],
         "ledgers": [_ledger(sight) for sight in sights],
+        "verdicts": [_verdict(seen.sight, verdict) for seen in look.servers for verdict in seen.found],
         "missing": [
-            *missing,
+            *look.missing,
             *(f"{s.server.label}: {sentence}" for s in sights for sentence in s.server.missing),
-            *(sentence for one in pooling for sentence in one.pooler.missing),
+            *(
+                f"{seen.sight.server.label}: {kind} cannot be told: {reason}"
+                for seen in look.servers
+                for kind, reason in seen.untold.items()
+            ),
+            *(sentence for one in look.poolings for sentence in one.pooler.missing),
         ],
     }
-    return told | ({"poolers": [_pooler(one) for one in pooling]} if pooling else {})
+    return told | ({"poolers": [_pooler(one) for one in look.poolings]} if look.poolings else {})
+
+
+def _verdict(sight: Sight, verdict: Verdict) -> Json:
+    oldest = verdict.findings[0]
+    step = next_step(sight.server, sight.ledger.used, verdict.kind, oldest)
+    return {
+        "server": sight.server.id,
+        "kind": verdict.kind,
+        "identity": verdict.identity or None,
+        "severity": verdict.severity.word,
+        "confidence": oldest.confidence,
+        "age_seconds": None if verdict.onset is None else round((sight.at - verdict.onset) / 1e9, 3),
+        "backend_pids": [finding.pid for finding in verdict.findings if finding.pid is not None],
+        "client": oldest.client._asdict() if oldest.client is not None else None,
+        "evidence": oldest.evidence,
+        "next_command": step.command,
+        "next_effect": step.effect,
+    }
 
 
 def _server(sight: Sight) -> Json:
@@ -52,6 +74,7 @@ def _server(sight: Sight) -> Json:
         "ceiling": limits.ceiling,
         "limit_source": limits.source,
         "guessed": limits.guessed,
+        "child_limit": limits.children,
     }
 
 

@@ -3,6 +3,7 @@
 select name, setting, unit
   from pg_settings
  where name in ('port', 'data_directory', 'max_connections', 'superuser_reserved_connections', 'reserved_connections',
+                'max_wal_senders', 'max_worker_processes', 'autovacuum_max_workers',
                 'authentication_timeout', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout',
                 'idle_session_timeout', 'transaction_timeout', 'client_connection_check_interval',
                 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout',

@@ -1,0 +1,77 @@
+"""What one look says of a server: the leaks that stand, and those that cannot be told.
+
+The rule: a leak is what the daemon would open an episode for, a finding older than its `after`. What cannot be dated is
+no verdict: one look does not wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pgsonar.detectors import Rule
+from pgsonar.model import Connection, Destination, Finding, Moment, Pooling, Severity, Sight
+
+Naming = Callable[[list[Finding]], list[Finding]]
+
+
+class Verdict(NamedTuple):
+    """One leak: the findings of one kind and identity, the oldest first."""
+
+    kind: str
+    identity: str
+    findings: list[Finding]
+    severity: Severity
+
+    @property
+    def onset(self) -> int | None:
+        return self.findings[0].onset
+
+
+def verdicts(sight: Sight, rules: Iterable[Rule], name: Naming) -> list[Verdict]:
+    """The leaks that stand, the most members first. `name` adds the processes behind the findings."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for rule in rules:
+        for finding in rule.detector.examine(sight):
+            if finding.opens and (finding.onset is None or sight.at - finding.onset >= rule.after):
+                groups.setdefault((rule.kind, finding.identity), []).append(finding)
+    found = [
+        Verdict(kind, identity, sorted(name(members), key=_onset), max(f.severity for f in members))
+        for (kind, identity), members in groups.items()
+    ]
+    return sorted(found, key=lambda verdict: (-len(verdict.findings), verdict.kind, verdict.identity))
+
+
+def _onset(finding: Finding) -> int:
+    return finding.onset or 0
+
+
+def untold(sight: Sight, rules: Iterable[Rule]) -> dict[str, str]:
+    """The kinds that cannot be told of a server: why, and what would change that."""
+    told = ((rule.kind, rule.detector.cannot_tell(sight)) for rule in rules)
+    return {kind: reason for kind, reason in told if reason is not None}
+
+
+class Seen(NamedTuple):
+    """One server in one look."""
+
+    sight: Sight
+    found: list[Verdict]
+    untold: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that one look found."""
+
+    moment: Moment
+    servers: list[Seen]
+    poolings: list[Pooling] = field(default_factory=list)
+    destinations: list[tuple[Destination, list[Connection]]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what could not be seen at all
+
+    @property
+    def found_something(self) -> bool:
+        """Whether there is a server, or a connection to one."""
+        return bool(self.servers or self.destinations)

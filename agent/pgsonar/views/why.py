@@ -1,0 +1,115 @@
+"""Why the slots of a server are used: the leaks that stand, what was looked for in vain, and what to do next.
+
+The rule: the leak with most slots comes first, and "not" names only what could have been seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pgsonar.model import Activity, BackendKind, Server, Sight
+from pgsonar.signals.advice import next_step
+from pgsonar.signals.words import age, count
+from pgsonar.verdicts import Verdict
+from pgsonar.views.layout import wrap
+
+SHOWN = 5  # causes
+MINUTE = 60
+
+
+def why_lines(
+    sight: Sight, found: Sequence[Verdict], cannot: Mapping[str, str], clock: Callable[[int], str], width: int
+) -> list[str]:
+    """The causes, then what they are not. `clock` writes an instant as the time of day."""
+    causes = [verdict for verdict in found if verdict.kind in _SAID]
+    lines = []
+    for number, verdict in enumerate(causes[:SHOWN], 1):
+        many = len(verdict.findings)
+        slots = count(many, "client" if verdict.kind == "accept_queue" else "slot")
+        since = f", {_since(sight, verdict, clock)}" if verdict.onset is not None else ""
+        text = f"{_SAID[verdict.kind](verdict)}{since}  ({verdict.findings[0].confidence})"
+        lines += wrap(f"{'WHY' if number == 1 else '':<5} {number}  {slots:>8}  ", text, width)
+    if len(causes) > SHOWN:
+        lines.append(f"         and {len(causes) - SHOWN} more")
+    seen = {verdict.kind for verdict in found}
+    absent = [text(sight) for kind, text in _ABSENT.items() if kind not in seen and kind not in cannot]
+    if absent:
+        lines += wrap("      not: " if causes else "WHY   no leak is seen: ", ", ".join(absent), width)
+    for kind, reason in cannot.items():
+        lines += wrap("CANNOT TELL  ", f"{kind}: {reason}", width)
+    return lines + (_do(sight, causes[0], width) if causes else [])
+
+
+def _since(sight: Sight, verdict: Verdict, clock: Callable[[int], str]) -> str:
+    """How long ago, or once that is more than a minute, since when."""
+    onset = verdict.onset or sight.at
+    seconds = (sight.at - onset) / 1e9
+    return age(seconds) if seconds < MINUTE else f"since {clock(onset)}"
+
+
+def _do(sight: Sight, verdict: Verdict, width: int) -> list[str]:
+    step = next_step(sight.server, sight.ledger.used, verdict.kind, verdict.findings[0])
+    return [
+        *wrap("DO    ", step.command, width),
+        *wrap("      ", step.effect + (_door(sight) if "psql" in step.command else ""), width),
+    ]
+
+
+def _door(sight: Sight) -> str:
+    """Whether psql gets in: as a superuser, while any slot is free."""
+    limit, used = sight.server.limits.max_connections, sight.ledger.used
+    return f"; works: {count(limit - used, 'slot')} free" if limit is not None and used < limit else ""
+
+
+def _who(verdict: Verdict) -> str:
+    """The identity and, where it is known, the process, which is the culprit unless it is a proxy."""
+    client = verdict.findings[0].client
+    if client is None:
+        return verdict.identity
+    return f"{verdict.identity}, {'behind the proxy' if client.is_proxy else 'by'} {client.label}"
+
+
+def _orphaned(verdict: Verdict) -> str:
+    waiting = sum(bool(f.evidence.get("pgsonar.leak.waits_for_lock")) for f in verdict.findings)
+    lock = f"; {waiting} of them {'waits' if waiting == 1 else 'wait'} for a lock" if waiting else ""
+    return f"{_who(verdict)}: client gone, query runs on{lock}"
+
+
+_SAID: dict[str, Callable[[Verdict], str]] = {
+    "idle_in_transaction": lambda verdict: (
+        f"{_who(verdict)}{',' if verdict.findings[0].client else ''} leaves transactions open"
+    ),
+    "orphaned_backend": _orphaned,
+    "orphaned_backend_no_socket": _orphaned,
+    "auth_stuck": lambda verdict: f"{verdict.identity} connects and never finishes its login",
+    "accept_queue": lambda _: "the postmaster does not accept connections",
+}
+
+
+def _open_transactions(sight: Sight) -> str:
+    number = sum(b.title.activity in (Activity.IN_TRANSACTION, Activity.ABORTED) for b in sight.backends)
+    return f"transactions left open ({f'{number}, none for long' if number else 0})"
+
+
+_ABSENT: dict[str, Callable[[Sight], str]] = {
+    "idle_in_transaction": _open_transactions,
+    "orphaned_backend": lambda sight: f"queries without a client ({sight.ledger.holders['orphan']})",
+    "auth_stuck": lambda sight: (
+        f"stuck logins ({sight.ledger.holders['authenticating'] + sight.ledger.holders['starting']})"
+    ),
+    "accept_queue": lambda sight: f"accept queue ({sum(row.socket.rx_queue for row in sight.listeners)})",
+}
+
+
+def children_text(sight: Sight) -> str:
+    """Children that hold no slot yet, beside how many children there can be."""
+    number = sight.ledger.no_slot.get(BackendKind.PRESTARTUP.value, 0)
+    limit = sight.server.limits.children
+    return f"pre-startup {number}" + (f" of {limit}" if limit is not None else "")
+
+
+def would_say(server: Server, used: int, not_listed: int) -> str | None:
+    """What pg_stat_activity would count, where that is less than what is used."""
+    if not not_listed or server.version is None or int(server.version.partition(".")[0]) >= 18:
+        return None
+    return f"pg_stat_activity would say {used - not_listed}: the {not_listed} without login are not in it"
