@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pgsonar.model import SECOND, Backend, Connection, Finding, Sight
+from pgsonar.model import LOCAL_HOST, SECOND, Backend, Connection, Finding, Sight
 from pgsonar.poolers import PoolerTable
-from pgsonar.sources.clients import ClientFinder, Hop
+from pgsonar.sources.clients import ClientFinder, Hop, LocalEnd
 
 AGAIN = 60 * SECOND  # until a client that was not found is looked for again
 
@@ -28,10 +28,11 @@ class Attribution:
         backends = {(sight.server.id, b.pid): b for sight in sights for b in sight.backends}
         about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
         self.name([b for b in about if b is not None], at)
-        return [replace(f, client=b.client) if b is not None else f for f, b in zip(findings, about, strict=True)]
+        return [_with_client(f, b) if b is not None else f for f, b in zip(findings, about, strict=True)]
 
     def name(self, backends: Iterable[Backend], at: int) -> bool:
         """Looks for the clients of backends that were not looked for lately; whether it got round to all."""
+        backends = list(backends)
         hops: dict[Hop, Connection] = {}
         behind: dict[Hop, Backend] = {}  # a pooler
         for backend in backends:
@@ -45,9 +46,14 @@ class Attribution:
         for hop, client in found.items():
             if hop in hops:
                 hops[hop].client, hops[hop].looked_for_client_at = client, at
+                hops[hop].is_astray = hop in self._finder.astray
             if hop in behind:
                 self._poolers.note_process(behind[hop], client, at)
-        return len(found) == len(hops.keys() | behind.keys())
+        local = {LocalEnd(b.pid, b.inodes or ()): b for b in backends if _is_local_and_due(b, at)}
+        ends = self._finder.find_local(local) if local else {}
+        for end, client in ends.items():
+            local[end].local_client, local[end].looked_for_client_at = client, at
+        return len(found) == len(hops.keys() | behind.keys()) and len(ends) == len(local)
 
     def name_outgoing(self, connections: Iterable[Connection], at: int) -> bool:
         """The same for connections from here to databases, which have the client's end for their local one."""
@@ -56,6 +62,25 @@ class Attribution:
         for hop, client in found.items():
             hops[hop].client, hops[hop].looked_for_client_at = client, at
         return len(found) == len(hops)
+
+
+def _with_client(finding: Finding, backend: Backend) -> Finding:
+    """A proxy is called one, and that the application is another."""
+    between = backend.between
+    if between is None:
+        return replace(finding, client=backend.client)
+    return replace(
+        finding,
+        client=backend.client,
+        evidence=finding.evidence | {"pgsonar.between": between},
+        alternative=finding.alternative or f"the client comes through {between}: whose it is cannot be told from here",
+    )
+
+
+def _is_local_and_due(backend: Backend, at: int) -> bool:
+    if backend.title.host != LOCAL_HOST or not backend.inodes or backend.local_client is not None:
+        return False
+    return backend.looked_for_client_at is None or at - backend.looked_for_client_at >= AGAIN
 
 
 def _is_due(connection: Connection, at: int) -> bool:

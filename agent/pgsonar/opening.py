@@ -16,6 +16,7 @@ from pgsonar.model import ClientSide, DatabaseReading, PoolerReading
 from pgsonar.pipeline import Sources
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
+from pgsonar.sources.conntrack import read_translations
 from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
@@ -26,6 +27,7 @@ from pgsonar.sources.resolver import Resolver
 from pgsonar.sources.serverlog import LogReader, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
+from pgsonar.sources.unixdiag import read_unix_peers
 
 RESOLVE = 60.0  # seconds between two looks at what names of targets resolve to
 
@@ -56,7 +58,7 @@ def open_sources(config: Config) -> Sources:
         finder=finder,
         backends=BackendReader(processes),
         owners=OwnerReader(),
-        clients=ClientFinder(processes, OwnerReader(), read_connections),
+        clients=ClientFinder(processes, OwnerReader(), read_connections, read_unix_peers, read_translations),
         listen_overflows=listen_overflows,
         budget=Budget(config.sockets.max_cpu, config.sockets.interval),
         poolers=PoolerFinder(

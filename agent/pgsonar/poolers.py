@@ -66,7 +66,8 @@ class PoolerTable:
                 elif one.local is None and one.backend_pid is not None:
                     by_pid[one.backend_pid] = reading, one
         owner = {end: pooler for pooler, ends in self.ends.items() for end in ends}
-        if not (by_end or by_pid or owner):
+        processes = {pid: pooler.label for pooler in self.poolers.values() for pid in pooler.pids}
+        if not (by_end or by_pid or processes):
             return
         for backend in backends:
             end = _client_end(backend)
@@ -75,6 +76,8 @@ class PoolerTable:
                 reading, one = known
                 client = clients.get((reading.endpoint, one.link)) if one.link else None
                 backend.via = Via(self._label(reading), client, self._process(reading.endpoint, client))
+            elif backend.local_client is not None and backend.local_client.pid in processes:
+                backend.via = Via(processes[backend.local_client.pid])
             elif end in owner:
                 backend.via = Via(self.poolers[owner[end]].label)
 

@@ -117,3 +117,5 @@ def test_every_slot_is_in_its_place(server, tmp_path, uid, login):
     assert states.count("close_wait") == HELD["client gone"]
     named = [row for row in told["connections"] if row["client"] is not None and row["user"] != "watcher"]
     assert bool(named) == (uid is None), "only root may look into the clients' processes"
+    local = [row for row in told["connections"] if row["state"] is None and row["client"] is not None]
+    assert len(local) == (HELD["sessions over a unix socket"] if uid is None else 0)

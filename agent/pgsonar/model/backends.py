@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pgsonar.model.connections import ClientProcess, Connection
 from pgsonar.model.poolers import Via
 from pgsonar.model.sessions import Session
+from pgsonar.model.sockets import TcpState
 
 LOCAL_HOST = "[local]"  # what a title shows instead of host(port) for a unix socket
 
@@ -90,3 +91,13 @@ class Backend:
         if self.via is not None:
             return self.via.process
         return self.connection.client if self.connection is not None else self.local_client
+
+    @property
+    def between(self) -> str | None:
+        """What hides the client: a proxy, or a translation of addresses that leads nowhere."""
+        client = self.client
+        if client is not None:
+            return f"the proxy {client.label}" if client.is_proxy else None
+        near = self.connection
+        is_hidden = near is not None and near.is_astray and near.socket.state == TcpState.ESTABLISHED
+        return "address translation" if is_hidden else None

@@ -27,6 +27,7 @@ class ClientProcess(NamedTuple):
     unit: str | None = None  # of systemd
     container_id: str | None = None
     pod_uid: str | None = None
+    dialled: Endpoint | None = None  # what it has connected to, where that was translated on the way
 
     @property
     def is_proxy(self) -> bool:
@@ -56,6 +57,7 @@ class Connection:
     details: Details | None = None  # TCP_INFO, when it was asked for
     client: ClientProcess | None = None  # once looked for and found
     looked_for_client_at: int | None = None
+    is_astray: bool = False  # its client's address is one of this host's, but no socket there has it
 
 
 @dataclass(frozen=True, slots=True)

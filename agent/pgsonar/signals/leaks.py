@@ -103,11 +103,14 @@ def _client(client: ClientProcess | None) -> dict[str, str | int | None]:
     """The process at the other end, where it runs on this host or node."""
     if client is None:
         return {}
+    if client.is_proxy:
+        return {"pgsonar.proxy.pid": client.pid, "pgsonar.proxy.command": client.command}
     return {
         "pgsonar.client.pid": client.pid,
         "pgsonar.client.command": client.command,
         "pgsonar.client.user": client.user,
         "pgsonar.client.unit": client.unit,
+        "pgsonar.client.dialled": str(client.dialled) if client.dialled is not None else None,
         "container.id": client.container_id,
         "k8s.pod.uid": client.pod_uid,
     }

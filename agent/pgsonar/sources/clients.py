@@ -7,21 +7,19 @@ process that has it open: the last step takes the right to look into other users
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 from pgsonar.model import ClientProcess, Endpoint, Socket
+from pgsonar.sources.conntrack import Original
+from pgsonar.sources.descriptors import HolderSearch
 from pgsonar.sources.owners import OwnerReader
-from pgsonar.sources.placement import parse_cgroup
 from pgsonar.sources.processes import Processes
-from pgsonar.sources.titles import readable
 
 BUDGET = 0.05  # seconds of one call: a node may have a hundred thousand open descriptors
 _AGAIN = 30.0  # seconds until the namespaces of the host are listed anew
@@ -29,6 +27,22 @@ _LOCAL = re.compile(r"^\s+\|-- (\S+)\n\s+/32 host LOCAL$", re.MULTILINE)  # net/
 
 # Of a process, such as /proc/1234: the sockets of its namespace that have one of the ports at either end.
 ReadConnections = Callable[[str, Sequence[int]], Sequence[Socket]]
+
+
+# Of a process: inode to peer's inode, of the unix sockets of its network namespace.
+ReadUnixPeers = Callable[[str], dict[int, int]]
+
+# Of a directory such as /proc/1234/net: translated connections, by their ends as the server has them.
+ReadTranslations = Callable[[str], dict[tuple[Endpoint, Endpoint], Original]]
+
+_EVERYWHERE = 0  # stands for a namespace where the whole host is searched
+
+
+class LocalEnd(NamedTuple):
+    """A session over a unix socket: the server's process, and the sockets it has open."""
+
+    pid: int
+    inodes: tuple[int, ...]
 
 
 class Hop(NamedTuple):
@@ -39,55 +53,148 @@ class Hop(NamedTuple):
     remote: Endpoint
 
 
+class _Wanted(NamedTuple):
+    """A connection, and its ends as its client has them."""
+
+    hop: Hop
+    client: Endpoint
+    server: Endpoint
+
+
 @dataclass(slots=True)
 class _Namespace:
     pids: list[int] = field(default_factory=list)
     addresses: set[str] | None = None  # None: not read yet
 
 
-@dataclass(slots=True)
-class _Search:
-    """A walk through the processes of a namespace that goes on in the next call when time runs out."""
-
-    wanted: frozenset[int]  # inodes, when it began
-    asked: set[int] = field(default_factory=set)
-
-
 class ClientFinder:
     """Finds client processes."""
 
-    def __init__(self, processes: Processes, owners: OwnerReader, read_connections: ReadConnections) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        owners: OwnerReader,
+        read_connections: ReadConnections,
+        read_unix_peers: ReadUnixPeers,
+        read_translations: ReadTranslations,
+    ) -> None:
         self._processes = processes
-        self._owners = owners
+        self._holders = HolderSearch(processes, owners)
         self._read_connections = read_connections
+        self._read_unix_peers = read_unix_peers
+        self._read_translations = read_translations
         self._namespaces: dict[int, _Namespace] = {}
         self._listed = -_AGAIN
-        self._searches: dict[int, _Search] = {}
-        self._likely: dict[int, list[int]] = {}  # by namespace: processes that were clients before
-        self._hidden = 0  # processes whose namespace may not be read
-        self.refused = 0  # processes that may not be looked into, at the last search
+        self.astray: set[Hop] = set()  # of the last search: their address is here, no socket has it
 
     def find(self, hops: Iterable[Hop]) -> dict[Hop, ClientProcess | None]:
         """The client of each; None where it is not here, or may not be seen. What time ran out for is absent."""
         deadline = time.monotonic() + BUDGET
         found: dict[Hop, ClientProcess | None] = {}
-        wanted: dict[int, list[Hop]] = {}
+        wanted: dict[int, list[_Wanted]] = {}
+        self.astray = set()
         for hop in hops:
-            netns = self._namespace_of(hop)
+            netns = self._namespace_of(hop.remote.address, hop)
             if netns is None:
                 found[hop] = None
             else:
-                wanted.setdefault(netns, []).append(hop)
+                wanted.setdefault(netns, []).append(_Wanted(hop, hop.remote, hop.local))
+        astray = self._in_namespaces(wanted, found, deadline)
+        if astray:
+            self._in_namespaces(self._untranslated(astray, found), found, deadline)
+        return found
+
+    def _in_namespaces(
+        self, wanted: dict[int, list[_Wanted]], found: dict[Hop, ClientProcess | None], deadline: float
+    ) -> list[tuple[int, Hop]]:
+        """Adds to what was found; returns what has no socket in the namespace of its address."""
+        astray = []
         for netns, there in wanted.items():
             if time.monotonic() >= deadline:
                 break
-            found |= self._in_namespace(netns, there, deadline)
+            rows = self._rows(self._pids(netns), sorted({one.server.port for one in there}))
+            ends = {(row.local, row.remote): row for row in rows}
+            inodes: dict[int, Hop] = {}
+            users = set()
+            for one in there:
+                row = ends.get((one.client, one.server))
+                if row is not None and row.inode:
+                    inodes[row.inode] = one.hop
+                    users.add(row.uid)
+                elif row is not None:
+                    found[one.hop] = None
+                else:
+                    astray.append((netns, one.hop))
+            dialled = {one.hop: one.server for one in there if one.server != one.hop.local}
+            for hop, client in self._holders.find(netns, self._pids(netns), inodes, users, deadline).items():
+                found[hop] = client._replace(dialled=dialled.get(hop)) if client is not None else None
+        return astray
+
+    def _untranslated(
+        self, astray: list[tuple[int, Hop]], found: dict[Hop, ClientProcess | None]
+    ) -> dict[int, list[_Wanted]]:
+        """Connections as their clients made them, before addresses were translated in one of the namespaces passed."""
+        wanted: dict[int, list[_Wanted]] = {}
+        tables: dict[int, dict[tuple[Endpoint, Endpoint], Original]] = {}
+        for netns, hop in astray:
+            original = None
+            for passed in (netns, hop.netns):
+                if passed not in tables:
+                    tables[passed] = self._translations(passed)
+                original = original or tables[passed].get((hop.local, hop.remote))
+            home = self._namespace_of(original.client.address, hop) if original is not None else None
+            if original is None or home is None:
+                found[hop] = None
+                self.astray.add(hop)
+            else:
+                wanted.setdefault(home, []).append(_Wanted(hop, original.client, original.server))
+        return wanted
+
+    def _translations(self, netns: int) -> dict[tuple[Endpoint, Endpoint], Original]:
+        for pid in self._pids(netns):
+            try:
+                return self._read_translations(self._processes.net_directory(pid))
+            except ProcessLookupError:
+                continue
+            except OSError:  # no table, or not for us to read
+                break
+        return {}
+
+    def _pids(self, netns: int) -> list[int]:
+        self._list_again()
+        return self._namespaces[netns].pids if netns in self._namespaces else []
+
+    def find_local(self, ends: Iterable[LocalEnd]) -> dict[LocalEnd, ClientProcess | None]:
+        """The same for sessions over unix sockets, whose client may be any process of the host."""
+        deadline = time.monotonic() + BUDGET
+        self._list_again()
+        unknown, wanted = set(ends), dict[int, LocalEnd]()
+        for namespace in self._namespaces.values():  # each within a fraction of a millisecond
+            if not unknown:
+                break
+            peers = self._peers(namespace.pids)
+            met = {peer: end for end in unknown for own in end.inodes if (peer := peers.get(own))}
+            wanted |= met
+            unknown -= set(met.values())
+        found: dict[LocalEnd, ClientProcess | None] = dict.fromkeys(unknown)
+        if wanted:
+            pids = sorted(pid for namespace in self._namespaces.values() for pid in namespace.pids)
+            found |= self._holders.find(_EVERYWHERE, pids, wanted, None, deadline)
         return found
+
+    def _peers(self, pids: Iterable[int]) -> dict[int, int]:
+        for pid in pids:
+            try:
+                return self._read_unix_peers(f"{self._processes.root}/{pid}")
+            except FileNotFoundError:  # gone: another process of the namespace will do
+                continue
+            except OSError:  # not for us to enter
+                break
+        return {}
 
     # --- which namespace an address belongs to -------------------------------------------------------------------
 
-    def _namespace_of(self, hop: Hop) -> int | None:
-        address = hop.remote.address
+    def _namespace_of(self, address: str, hop: Hop) -> int | None:
         if ip_address(address.partition("%")[0]).is_loopback or address == hop.local.address:
             return hop.netns
         for attempt in (False, True):
@@ -106,13 +213,10 @@ class ClientFinder:
             return False
         self._listed = time.monotonic()
         namespaces: dict[int, _Namespace] = {}
-        self._hidden = 0
         for pid in self._processes.pids():
             netns = self._processes.network_namespace(pid)
             if netns is not None:
                 namespaces.setdefault(netns, _Namespace()).pids.append(pid)
-            else:
-                self._hidden += 1
         self._namespaces = namespaces
         return True
 
@@ -130,25 +234,7 @@ class ClientFinder:
             return addresses | {str(ip_address(bytes.fromhex(line.split()[0]))) for line in lines}
         return set()
 
-    # --- which process has the socket ----------------------------------------------------------------------------
-
-    def _in_namespace(self, netns: int, hops: list[Hop], deadline: float) -> dict[Hop, ClientProcess | None]:
-        self._list_again()
-        self.refused = self._hidden
-        pids = self._namespaces[netns].pids if netns in self._namespaces else []
-        rows = self._rows(pids, sorted({hop.local.port for hop in hops}))
-        ends = {(row.local, row.remote): row for row in rows}
-        found: dict[Hop, ClientProcess | None] = {}
-        inodes: dict[int, Hop] = {}
-        users = set()
-        for hop in hops:
-            row = ends.get((hop.remote, hop.local))
-            if row is None or not row.inode:
-                found[hop] = None
-            else:
-                inodes[row.inode] = hop
-                users.add(row.uid)
-        return found | self._holders(netns, pids, inodes, users, deadline)
+    # --- which sockets are there ----------------------------------------------------------------------------
 
     def _rows(self, pids: Iterable[int], ports: Sequence[int]) -> Sequence[Socket]:
         for pid in pids:
@@ -157,68 +243,3 @@ class ClientFinder:
             except OSError:  # gone: another process of the namespace will do
                 continue
         return []
-
-    def _holders(
-        self, netns: int, pids: list[int], inodes: dict[int, Hop], users: set[int], deadline: float
-    ) -> dict[Hop, ClientProcess | None]:
-        """Walks descriptors: those of former clients first, then of every process of the socket's user."""
-        found: dict[Hop, ClientProcess | None] = {}
-        left = dict(inodes)
-        search = self._searches.setdefault(netns, _Search(frozenset(inodes)))
-        for pid in self._candidates(netns, pids, users):
-            if not left or time.monotonic() >= deadline:
-                break
-            if pid in search.asked:
-                continue
-            search.asked.add(pid)
-            held = self._owners.inodes(pid, postmaster=pid, first_only=False)
-            self._owners.forget(pid)
-            if held is None:
-                self.refused += 1
-                continue
-            mine = [inode for inode in held if inode in left]
-            if mine:
-                client = self._describe(pid)
-                for inode in mine:
-                    found[left.pop(inode)] = client
-                likely = self._likely.setdefault(netns, [])
-                self._likely[netns] = [pid, *(other for other in likely if other != pid)][:16]
-        else:  # every process was asked, though not after what was wanted since the search began
-            found |= {hop: None for inode, hop in left.items() if inode in search.wanted}
-            left.clear()
-        if not left:
-            del self._searches[netns]
-        return found
-
-    def _candidates(self, netns: int, pids: list[int], users: set[int]) -> Iterator[int]:
-        likely = [pid for pid in self._likely.get(netns, ()) if pid in pids]
-        yield from likely
-        for pid in reversed(pids):  # what came last is a client more likely than what boots a host
-            try:
-                is_users = os.stat(f"{self._processes.root}/{pid}").st_uid in users
-            except OSError:
-                continue
-            if is_users and pid not in likely:
-                yield pid
-
-    def _describe(self, pid: int) -> ClientProcess | None:
-        stat, uid = self._processes.stat(pid), self._processes.uid(pid)
-        if stat is None:
-            return None
-        placement = parse_cgroup((self._processes.read(pid, "cgroup") or b"").decode("utf-8", "replace"))
-        return ClientProcess(
-            pid=pid,
-            started=stat.started,
-            command=readable(self._processes.comm(pid).encode()) or "?",
-            user=_user(uid) if uid is not None and placement.container_id is None else None,
-            unit=placement.unit,
-            container_id=placement.container_id,
-            pod_uid=placement.pod_uid,
-        )
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

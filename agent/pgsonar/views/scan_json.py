@@ -176,9 +176,15 @@ def _connection(sight: Sight, connection: Connection | None, backend: Backend | 
         activity=activity,
         age_seconds=round((sight.at - backend.started) / 1e9, 3) if backend else None,
         state_seconds=_state_seconds(connection) if connection else None,
-        client=connection.client._asdict() if connection and connection.client else None,
+        client=_process(connection, backend),
         via=_via(backend.via) if backend and backend.via else None,
     )
+
+
+def _process(connection: Connection | None, backend: Backend | None) -> Json | None:
+    """Who holds the other end of the server's socket; behind a pooler that is the pooler."""
+    client = connection.client if connection is not None else backend.local_client if backend is not None else None
+    return client._asdict() if client is not None else None
 
 
 def _via(via: Via) -> Json:

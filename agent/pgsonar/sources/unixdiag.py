@@ -1,0 +1,113 @@
+"""Which unix sockets talk to each other: the inode of each connected one and of its peer (man 7 sock_diag).
+
+The rule: asked only when somebody wants to know who is at the other end of a session over a unix socket. Both ends
+are listed in the network namespace of the one that has connected (net/unix/af_unix.c: unix_stream_connect).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import threading
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_ESTABLISHED = 1 << 1
+_SHOW_PEER = 4  # UDIAG_SHOW_PEER of linux/unix_diag.h
+_ATTRIBUTE_PEER = 2  # UNIX_DIAG_PEER
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_QUESTION = struct.Struct("=BBHIIIII")  # unix_diag_req: family, protocol, padding, states, inode, show, cookie
+_ANSWER = struct.Struct("=BBBBIII")  # unix_diag_msg: family, type, state, padding, inode, cookie
+_ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
+_PATIENCE = 1.0  # seconds
+
+
+def read_unix_peers(process_directory: str) -> dict[int, int]:
+    """Inode to peer's inode, both ways, in the network namespace of a process, e.g. /proc/1234.
+
+    Raises OSError where that namespace may not be entered.
+    """
+    namespace = os.open(f"{process_directory}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        own = os.stat("/proc/thread-self/ns/net").st_ino
+        if os.fstat(namespace).st_ino == own:
+            return _ask()
+        return _ask_within(namespace)
+    finally:
+        os.close(namespace)
+
+
+def _ask_within(namespace: int) -> dict[int, int]:
+    """A thread's namespace is its own, and ends with it."""
+    told: list[dict[int, int] | OSError] = []
+
+    def ask() -> None:
+        try:
+            _enter(namespace)
+            told.append(_ask())
+        except OSError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=ask, name="pgsonar-unix-peers")
+    thread.start()
+    thread.join()
+    if isinstance(told[0], OSError):
+        raise told[0]
+    return told[0]
+
+
+def _enter(namespace: int) -> None:
+    """Python has os.setns since 3.12 only."""
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET):
+        reason = ctypes.get_errno()
+        raise OSError(reason, os.strerror(reason))
+
+
+def _ask() -> dict[int, int]:
+    question = _QUESTION.pack(socket.AF_UNIX, 0, 0, _ESTABLISHED, 0, _SHOW_PEER, 0, 0)
+    peers: dict[int, int] = {}
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as asking:
+        asking.settimeout(_PATIENCE)
+        asking.send(_HEADER.pack(_HEADER.size + len(question), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
+        while not parse(asking.recv(1 << 17), peers):
+            pass
+    return peers
+
+
+def parse(answer: bytes, peers: dict[int, int]) -> bool:
+    """Adds the pairs of one datagram of the answer; whether it was the last. Raises OSError for a refusal."""
+    at = 0
+    while at + _HEADER.size <= len(answer):
+        length, kind, *_ = _HEADER.unpack_from(answer, at)
+        if length < _HEADER.size or at + length > len(answer):
+            raise OSError(errno.EBADMSG, "a message of unix_diag that cannot be read")
+        body = answer[at + _HEADER.size : at + length]
+        if kind == _NLMSG_DONE:
+            return True
+        if kind == _NLMSG_ERROR:
+            code = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else errno.EBADMSG
+            raise OSError(code, os.strerror(code))
+        if kind == _SOCK_DIAG_BY_FAMILY and len(body) >= _ANSWER.size:
+            _add(body, peers)
+        at += (length + 3) & ~3
+    return False
+
+
+def _add(body: bytes, peers: dict[int, int]) -> None:
+    inode = _ANSWER.unpack_from(body)[4]
+    at = _ANSWER.size
+    while at + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, at)
+        if length < _ATTRIBUTE.size:
+            return
+        value = body[at + _ATTRIBUTE.size : at + length]
+        if kind == _ATTRIBUTE_PEER and len(value) == 4:
+            peer = struct.unpack("=I", value)[0]
+            peers[inode], peers[peer] = peer, inode
+        at += (length + 3) & ~3

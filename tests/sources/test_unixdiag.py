@@ -1,0 +1,62 @@
+"""Peers of unix sockets, as the kernel tells them; and whatever else an answer may hold."""
+
+import contextlib
+import os
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgsonar.sources.unixdiag import parse, read_unix_peers
+
+
+def inode(one):
+    return os.fstat(one.fileno()).st_ino
+
+
+def test_both_ends_of_a_pair_are_told():
+    one, other = socket.socketpair()
+    with one, other:
+        peers = read_unix_peers("/proc/self")
+
+        assert peers[inode(one)] == inode(other)
+        assert peers[inode(other)] == inode(one)
+
+
+def test_a_process_that_is_gone_is_an_error_of_the_system():
+    with pytest.raises(OSError, match="No such file"):
+        read_unix_peers("/proc/0")
+
+
+def message(kind, body):
+    return struct.pack("=IHHII", 16 + len(body), kind, 2, 1, 0) + body
+
+
+def answer(own, peer):
+    return message(20, struct.pack("=BBBBIII", 1, 1, 1, 0, own, 0, 0) + struct.pack("=HHI", 8, 2, peer))
+
+
+def test_an_answer_may_come_in_pieces_and_ends_with_done():
+    peers = {}
+
+    assert not parse(answer(1, 2) + answer(3, 4), peers)
+    assert parse(answer(5, 6) + message(3, b"\0\0\0\0"), peers)
+    assert peers == {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5}
+
+
+def test_a_refusal_is_an_error_with_its_reason():
+    with pytest.raises(PermissionError):
+        parse(message(2, struct.pack("=i", -1)), {})
+
+
+def test_a_message_cut_short_is_an_error():
+    with pytest.raises(OSError, match="cannot be read"):
+        parse(answer(1, 2)[:-1], {})
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_any_answer_is_read_or_refused(raw, as_message):
+    with contextlib.suppress(OSError):
+        parse(message(20, raw) if as_message else raw, {})
