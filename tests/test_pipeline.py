@@ -8,7 +8,7 @@ import pytest
 from build import NETNS, PORT, START, database_reading, server, tcp, title
 from pgsonar.budget import Budget
 from pgsonar.condition import blind, degraded
-from pgsonar.config.schema import LeaksProcessor
+from pgsonar.config.schema import LeaksProcessor, Telemetry
 from pgsonar.errors import ScanError
 from pgsonar.model import (
     SECOND,
@@ -21,6 +21,7 @@ from pgsonar.model import (
     TcpState,
 )
 from pgsonar.pipeline import Pipeline, Sources
+from pgsonar.reporting import Reporter
 from pgsonar.signals.identity import Identity
 
 WALL = 1_700_000_000 * SECOND
@@ -76,7 +77,11 @@ class World:
                 read=lambda of, at: [s._replace(at=at) for s in self.sightings], forget=lambda of: None
             ),
             owners=SimpleNamespace(inodes=lambda pid, postmaster: None, forget=lambda postmaster: None),
-            clients=SimpleNamespace(find=lambda hops: {hop: self.clients.get(hop.remote) for hop in hops}),
+            clients=SimpleNamespace(
+                find=lambda hops: {hop: self.clients.get(hop.remote) for hop in hops},
+                find_local=dict.fromkeys,
+                astray=set(),
+            ),
             poolers=SimpleNamespace(find=list, ends=lambda pooler, ports: {}),
             listen_overflows=lambda directory: self.overflows,
             budget=Budget(0.02, self.interval),
@@ -84,7 +89,7 @@ class World:
         outlet = SimpleNamespace(export=self.batches.append)
         outlets = {key: [outlet] for key in ("metrics", "logs", "traces")}
         identity = Identity(host="h", host_id=None, version="1", extra={})
-        return Pipeline(sources, LeaksProcessor(), outlets, identity, moment(0))
+        return Pipeline(sources, LeaksProcessor(), Reporter(outlets, identity, moment(0).unix, Telemetry()))
 
     def scanned(self, seconds):
         self.stats["last_at"] = START + round(seconds * SECOND)

@@ -25,7 +25,7 @@ class FoldedCounts:
     A client keeps its place, so that no series of a monotonic sum ever falls; and no list of clients grows for ever.
     """
 
-    def __init__(self, places: int = 20) -> None:
+    def __init__(self, places: int) -> None:
         self._places = places
         self._counts: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
 
@@ -41,12 +41,12 @@ class FoldedCounts:
 class ConnectionTable:
     """Connections of every watched namespace, by their number and by where they come from."""
 
-    def __init__(self) -> None:
+    def __init__(self, clients: int = 20) -> None:
         self.connections: dict[int, Connection] = {}
         self._by_peer: dict[tuple[int, int, Endpoint], list[Connection]] = defaultdict(list)
         self._closed: deque[Connection] = deque()
-        self.opened = FoldedCounts()
-        self.closed = FoldedCounts()
+        self.opened = FoldedCounts(clients)
+        self.closed = FoldedCounts(clients)
         self.served: dict[int, set[int]] = {}  # by namespace with a client side too: the ports of servers there
 
     def apply(self, changes: Iterable[SocketChange]) -> None:

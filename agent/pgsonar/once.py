@@ -17,6 +17,7 @@ from pgsonar.dating import date_back
 from pgsonar.model import Finding, Sight
 from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
+from pgsonar.reporting import Reporter
 from pgsonar.signals.identity import Identity
 from pgsonar.sources.sockets import Step
 from pgsonar.verdicts import Look, Seen, untold, verdicts
@@ -32,7 +33,8 @@ def opened(config: Config) -> Iterator[Pipeline]:
     sources = open_sources(config)
     try:
         identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
-        yield Pipeline(sources, config.leaks or LeaksProcessor(), {}, identity, clock.now())
+        reporter = Reporter({}, identity, clock.now().unix, config.telemetry)
+        yield Pipeline(sources, config.leaks or LeaksProcessor(), reporter)
     finally:
         sources.sampler.close()
 

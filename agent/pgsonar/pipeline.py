@@ -45,9 +45,8 @@ from pgsonar.namespaces import Namespaces, Place
 from pgsonar.poolers import PoolerTable, is_on, is_poolers
 from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.refusals import Refusals
-from pgsonar.reporting import Outlet, Reporter
+from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
-from pgsonar.signals.identity import Identity
 from pgsonar.signals.server_metrics import ServerReading
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
@@ -99,13 +98,11 @@ class Pipeline:
         self,
         sources: Sources,
         leaks: LeaksProcessor | None,
-        outlets: dict[str, list[Outlet]],
-        identity: Identity,
-        started: Moment,
+        reporter: Reporter,
     ) -> None:
         self.sources = sources
         self.servers: dict[str, Server] = {}
-        self.connections = ConnectionTable()
+        self.connections = ConnectionTable(reporter.places)
         self.backends = BackendTable()
         self.correlation = Correlation()
         self.readings = Readings()
@@ -119,7 +116,7 @@ class Pipeline:
         self.episodes = EpisodeTracker(self.rules, _random_id)
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health
-        self._reporter = Reporter(outlets, identity, started.unix)
+        self._reporter = reporter
         self.namespaces = Namespaces(
             sources.sampler,
             sources.listen_overflows,
@@ -252,9 +249,9 @@ class Pipeline:
         self.untold = {sight.server.id: untold(sight, self.rules) for sight in sights}
         findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
-        self._reporter.tell(
-            self.episodes.update(self.attribution.with_clients(findings, sights, now.at), looked_at, now)
-        )
+        findings = self.attribution.with_clients(findings, sights, now.at)
+        findings = [self._reporter.redaction.finding(finding) for finding in findings]
+        self._reporter.tell(self.episodes.update(findings, looked_at, now))
         return sights
 
     def _read_logs(self, at: int) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from pgsonar.config.schema import Telemetry
 from pgsonar.model import Connection, Destination, EpisodeEvent, Moment, Pooling, Resource
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.leaks import event_row, span_row
 from pgsonar.signals.metrics import agent_rows, client_rows, pooler_rows, server_rows
 from pgsonar.signals.names import StickyNames
+from pgsonar.signals.redaction import Redaction
 from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.signals.server_metrics import ServerReading
 
@@ -29,16 +31,20 @@ class Outlet(Protocol):
 class Reporter:
     """Sends to the outlets of each signal, and keeps what an export needs of the ones before it."""
 
-    def __init__(self, outlets: dict[str, list[Outlet]], identity: Identity, started_unix: int) -> None:
+    def __init__(
+        self, outlets: dict[str, list[Outlet]], identity: Identity, started_unix: int, telemetry: Telemetry
+    ) -> None:
         self._outlets = outlets
         self._identity = identity
         self._started = started_unix
+        self.places = telemetry.metrics.clients
+        self.redaction = Redaction(telemetry.redaction)
         self._names: dict[str, StickyNames] = {}
         self._exemplars: dict[str, dict[tuple[str, str], tuple[Exemplar, ...]]] = {}
 
     def names(self, server: str) -> StickyNames:
         """The clients of a server that have names of their own in its metrics."""
-        return self._names.setdefault(server, StickyNames())
+        return self._names.setdefault(server, StickyNames(self.places))
 
     def forget(self, server: str) -> None:
         """A server is gone."""
@@ -75,9 +81,9 @@ class Reporter:
         for reading in servers:
             server = reading.sight.server
             rows = server_rows(reading, self._started, now, self._exemplars.pop(server.id, {}))
-            resources.append((self._identity.server(server), list(rows)))
+            resources.append((self._identity.server(server), list(self.redaction.rows(rows))))
         for pooling in poolers:
-            rows = pooler_rows(pooling, self._started, now)
+            rows = pooler_rows(self.redaction.pooling(pooling), self._started, now)
             resources.append((self._identity.pooler(pooling.pooler), list(rows)))
         for destination, connections in destinations:
             rows = client_rows(destination, connections, self._started, now)

@@ -21,7 +21,7 @@ from pgsonar.exporters import Exporter, build
 from pgsonar.health import Health, HealthEndpoint
 from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
-from pgsonar.reporting import Outlet
+from pgsonar.reporting import Outlet, Reporter
 from pgsonar.signals.identity import Identity
 
 log = logging.getLogger("pgsonar")
@@ -75,7 +75,9 @@ class Service:
             version=__version__,
             extra=config.telemetry.resource,
         )
-        self._pipeline = Pipeline(self._sources, config.leaks, self._outlets(), identity, clock.now())
+        self._pipeline = Pipeline(
+            self._sources, config.leaks, Reporter(self._outlets(), identity, clock.now().unix, config.telemetry)
+        )
         self._health: HealthEndpoint | None = None
         self._waiting_said = False
         self._title_cpu = 0  # ns
@@ -202,8 +204,10 @@ class Service:
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
             for poller in self._pipeline.pollers()
         }
+        redaction = self._config.telemetry.redaction
+        hides_clients = (redaction.addresses, redaction.users) != ("keep", "keep")
         facts["log"] = {
-            server: {"counts": dict(told.by_class), "last_line": told.last_line}
+            server: {"counts": dict(told.by_class), "last_line": {} if hides_clients else told.last_line}
             for server, told in list(pipeline.logs.items())
         }
         return Health(not failing, reasons, facts | {"scanning": self._scanning()})

@@ -3,7 +3,15 @@
 import pytest
 
 from pgsonar.config.load import load
-from pgsonar.config.schema import DebugExporter, FileExporter, HealthCheck, LeaksProcessor, OtlpExporter, Target
+from pgsonar.config.schema import (
+    DebugExporter,
+    FileExporter,
+    HealthCheck,
+    LeaksProcessor,
+    OtlpExporter,
+    Redaction,
+    Target,
+)
 
 WHOLE = """
 receivers:
@@ -17,7 +25,11 @@ extensions:
   health_check: {endpoint: "0.0.0.0:13134"}
 service:
   extensions: [health_check]
-  telemetry: {metrics: {interval: 2s}, logs: {level: warn}, resource: {service.name: shop}}
+  telemetry:
+    metrics: {interval: 2s, clients: 5}
+    logs: {level: warn}
+    resource: {service.name: shop}
+    redaction: {addresses: hash, users: redact, key: "${env:API_KEY}-and-more-of-it"}
   pipelines:
     metrics: {receivers: [sockets], exporters: [otlp_http]}
     logs:    {receivers: [sockets], processors: [leaks], exporters: [otlp_http, file/all]}
@@ -38,6 +50,8 @@ def test_every_value_of_a_file_arrives(read):
     assert config.health_check == HealthCheck(endpoint="0.0.0.0:13134")
     assert config.telemetry.metrics.interval == 2
     assert config.telemetry.logs.level == "warn"
+    assert config.telemetry.metrics.clients == 5
+    assert config.telemetry.redaction == Redaction(addresses="hash", users="redact", key="s3cret-and-more-of-it")
     assert config.telemetry.resource == {"service.name": "shop"}
     assert config.pipelines.metrics.exporters == ["otlp_http"]
     assert config.pipelines.logs.exporters == ["otlp_http", "file/all"]
@@ -58,6 +72,18 @@ MISTAKES = {
     "id without a name": ("exporters: {debug/: }", ["exporters.debug/", "name behind the /"]),
     "duration without unit": ("receivers: {sockets: {interval: 5}}", ["sockets.interval", "100ms", "got 5"]),
     "empty duration": ("processors: {leaks: {auth_stuck: {after: ''}}}", ["leaks.auth_stuck.after", "100ms"]),
+    "too many names": (
+        "service: {telemetry: {metrics: {clients: 5000}}}",
+        ["service.telemetry.metrics.clients", "1 to 1000", "series"],
+    ),
+    "hashes anybody could undo": (
+        "service: {telemetry: {redaction: {addresses: hash, key: short}}}",
+        ["service.telemetry.redaction.key", "16 to 64", "env:"],
+    ),
+    "a word that is none": (
+        "service: {telemetry: {redaction: {users: remove}}}",
+        ["service.telemetry.redaction.users", "redact"],
+    ),
     "interval too short": ("receivers: {sockets: {interval: 10us}}", ["sockets.interval", "at least 1ms"]),
     "word not allowed": ("receivers: {sockets: {source: procfz}}", ["sockets.source", "procfs, sock_diag", "'procfz'"]),
     "text for a number": ("receivers: {sockets: {targets: [{port: x}]}}", ["targets[0].port", "whole number", "'x'"]),

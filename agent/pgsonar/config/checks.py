@@ -16,6 +16,8 @@ from pgsonar.config.problems import Problems
 from pgsonar.config.units import Duration
 
 _SHORTEST_INTERVAL = Duration(0.001)
+_CLIENTS_MOST = 1000
+_KEY_LEAST, _KEY_MOST = 16, 64  # characters; the most that BLAKE2b takes
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")  # what gRPC takes as well
 
@@ -44,6 +46,22 @@ def check_components(components: Components, problems: Problems) -> None:
 def check_telemetry(telemetry: schema.Telemetry, problems: Problems) -> None:
     """How often metrics are sent."""
     _at_least(telemetry.metrics.interval, "service.telemetry.metrics.interval", problems)
+    if not 1 <= telemetry.metrics.clients <= _CLIENTS_MOST:
+        problems.error(
+            "service.telemetry.metrics.clients",
+            f"expected 1 to {_CLIENTS_MOST}, got {telemetry.metrics.clients}",
+            "each client of each server is a series of its own",
+        )
+    redaction = telemetry.redaction
+    if (
+        "hash" in (redaction.addresses, redaction.users)
+        and not _KEY_LEAST <= len((redaction.key or "").encode()) <= _KEY_MOST
+    ):
+        problems.error(
+            "service.telemetry.redaction.key",
+            f"hashing needs a key of {_KEY_LEAST} to {_KEY_MOST} characters",
+            "the same one on all hosts: ${env:PGSONAR_HASH_KEY}; without it all addresses could be tried",
+        )
 
 
 def _check_sockets(sockets: schema.SocketsReceiver, key: str, problems: Problems) -> None:

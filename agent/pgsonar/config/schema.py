@@ -287,12 +287,22 @@ class TelemetryMetrics(Section, frozen=True):
 
     endpoint: str | None = None
     interval: Duration = Duration(10)
+    clients: int = 20  # of a server, named in its metrics; the others are `~other`
+
+
+class Redaction(Section, frozen=True):
+    """What is told of clients outside this host: as it is, numbered in order of appearance, or hashed with a key."""
+
+    addresses: Literal["keep", "redact", "hash"] = "keep"
+    users: Literal["keep", "redact", "hash"] = "keep"
+    key: str | None = None
 
 
 class Telemetry(Section, frozen=True):
     logs: TelemetryLogs = TelemetryLogs()
     metrics: TelemetryMetrics = TelemetryMetrics()
     resource: dict[str, str] = {}
+    redaction: Redaction = Redaction()
 
 
 class Service(Section, frozen=True):
