@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
 import sys
 import time
 
-import psycopg
 import pytest
 
 from pgsonar.demo.clients import WireClient
@@ -20,11 +20,16 @@ pytestmark = pytest.mark.live
 NOBODY = 65534  # whom the server runs as, under root
 HELD = {
     "sessions over TCP": 5,
-    "sessions over a unix socket": 4,
-    "in transaction": 3,
-    "password never sent": 4,
-    "client gone": 3,
+    "sessions over IPv6": 4,
+    "sessions over a unix socket": 5,
+    "in transaction": 4,
+    "password never sent": 5,
+    "password never sent over a unix socket": 3,
+    "client gone": 4,
 }
+SESSIONS = sum(HELD[way] for way in HELD if way.startswith("session")) + HELD["in transaction"]
+STUCK = HELD["password never sent"] + HELD["password never sent over a unix socket"]
+LOCAL = HELD["sessions over a unix socket"] + HELD["password never sent over a unix socket"]
 WITHOUT_SLOT = {"prestartup": 3, "walsender": 1}
 
 
@@ -40,43 +45,59 @@ def replication(port):
 
 @pytest.fixture(scope="module", params=[15, 16, 18])
 def server(request):
-    with postgres(request.param, unix_socket_permissions="0777") as running, contextlib.ExitStack() as stack:
-        admin = stack.enter_context(contextlib.closing(WireClient(running.port, "postgres")))
-        admin.execute(f"create role {STUCK_USER} login password 'x'; create role app login")
-        admin.execute("create role watcher login; grant pg_monitor to watcher")
-        admin.close()
-        directory = str(running.data_directory.parent)
-        for _ in range(HELD["sessions over TCP"]):
-            stack.enter_context(contextlib.closing(WireClient(running.port, "app")))
-        for _ in range(HELD["sessions over a unix socket"]):
-            stack.enter_context(psycopg.connect(host=directory, port=running.port, user="app", dbname="postgres"))
-        for _ in range(HELD["in transaction"]):
-            stack.enter_context(contextlib.closing(WireClient(running.port, "app"))).execute("begin")
-        for _ in range(HELD["password never sent"]):
-            stuck = WireClient(running.port, STUCK_USER, login=False)
-            stack.callback(stuck.socket.close)
-            stuck.message()
-        for _ in range(HELD["client gone"]):
-            killed_during(running.port, "select pg_sleep(600)")
-        for _ in range(WITHOUT_SLOT["prestartup"]):
-            stack.callback(socket.create_connection(("127.0.0.1", running.port)).close)
-        stack.callback(replication(running.port).close)
+    settings = {"unix_socket_permissions": "0777", "max_connections": 40, "authentication_timeout": 600}
+    with postgres(request.param, **settings) as running, contextlib.ExitStack() as stack:
+        hold(running, stack)
         yield running
 
 
-def scan(server, tmp_path, *, uid=None, login=False):
-    settings = [f"receivers.sockets.targets=[{{port: {server.port}}}]"]
-    settings += ["exporters.debug={}"]
+def hold(running, stack):
+    """Takes thirty slots in seven ways, and has children that hold none."""
+
+    def client(user, **where):
+        return stack.enter_context(contextlib.closing(WireClient(running.port, user, **where)))
+
+    def stuck(**where):
+        one = WireClient(running.port, STUCK_USER, login=False, **where)
+        stack.callback(one.socket.close)
+        one.message()
+
+    with contextlib.closing(WireClient(running.port, "postgres")) as admin:
+        admin.execute(f"create role {STUCK_USER} login password 'x'; create role app login")
+        admin.execute("create role watcher login; grant pg_monitor to watcher")
+    directory = str(running.data_directory.parent)
+    for _ in range(HELD["sessions over TCP"]):
+        client("app")
+    for _ in range(HELD["sessions over IPv6"]):
+        client("app", host="::1")
+    for _ in range(HELD["sessions over a unix socket"]):
+        client("app", host=directory)
+    for _ in range(HELD["in transaction"]):
+        client("app").execute("begin")
+    for _ in range(HELD["password never sent"]):
+        stuck()
+    for _ in range(HELD["password never sent over a unix socket"]):
+        stuck(host=directory)
+    for _ in range(HELD["client gone"]):
+        killed_during(running.port, "select pg_sleep(600)")
+    for _ in range(WITHOUT_SLOT["prestartup"]):
+        stack.callback(socket.create_connection(("127.0.0.1", running.port)).close)
+    stack.callback(replication(running.port).close)
+
+
+def scan(server, *, uid=None, capabilities="", login=False):
+    settings = [f"receivers.sockets.targets=[{{port: {server.port}}}]", "exporters.debug={}"]
     if login:
         settings += [f"receivers.postgresql={{endpoint: '127.0.0.1:{server.port}', username: watcher}}"]
     program = f"import sys; sys.path[:0] = {sys.path!r}; from pgsonar.commands import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "scan", "--format", "json"]
     command += [word for setting in settings for word in ("--set", setting)]
     if uid is not None:
-        if os.geteuid():
-            pytest.skip("needs root, to become another user")
-        dropped = ["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
-        command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", *dropped, *command]
+        if os.geteuid() or not shutil.which("setpriv"):
+            pytest.skip("needs root and setpriv, to become another user")
+        held = ["--clear-groups", *(f"--{which}=-all{capabilities}" for which in ("inh-caps", "bounding-set"))]
+        held += [f"--ambient-caps=-all{capabilities}"] if uid else []
+        command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", *held, *command]
     ran = subprocess.run(
         command, capture_output=True, text=True, env={**environment(), "HOME": "/"}, cwd="/", check=False
     )
@@ -84,38 +105,71 @@ def scan(server, tmp_path, *, uid=None, login=False):
     return json.loads(ran.stdout)
 
 
-@pytest.mark.parametrize("uid", [None, NOBODY, 54321], ids=["root", "the server's user", "nobody at all"])
+NOBODY_AT_ALL = 54321
+
+
+@pytest.mark.parametrize("uid", [None, NOBODY, NOBODY_AT_ALL], ids=["root", "the server's user", "nobody at all"])
 @pytest.mark.parametrize("login", [False, True], ids=["without login", "with login"])
-def test_every_slot_is_in_its_place(server, tmp_path, uid, login):
-    told = scan(server, tmp_path, uid=uid, login=login)
+def test_every_slot_is_in_its_place(server, uid, login):
+    told = scan(server, uid=uid, login=login)
     (ledger,) = told["ledgers"]
     (known,) = told["servers"]
-    own = int(login)
 
+    check_holders(ledger, own=int(login))
+    if login:
+        assert ledger["database_sees"] == ledger["used"] - STUCK
+        assert (ledger["gap"], ledger["cause"]) == (STUCK, f"{STUCK} clients never sent their password")
+    else:
+        assert (ledger["database_sees"], ledger["gap"], ledger["cause"]) == (None, None, None)
+    if uid == NOBODY_AT_ALL and not login:
+        assert (known["limit"], known["limit_source"]) == (None, "unknown")
+        assert any("pg_control" in sentence for sentence in told["missing"])
+        assert any("pool_exhausted cannot be told" in sentence for sentence in told["missing"])
+    else:
+        assert (known["limit"], known["ceiling"]) == (40, 37)
+        assert known["limit_source"] == ("login" if uid == NOBODY_AT_ALL else "pg_control")
+
+    states = [row["state"] for row in told["connections"]]
+    assert states.count("close_wait") == HELD["client gone"]
+    assert clients_named(told) == ((sum(HELD.values()) - HELD["client gone"]) if uid is None else 0)
+
+
+def check_holders(ledger, own=0):
     assert ledger["holders"] == {
-        "session": HELD["sessions over TCP"] + HELD["sessions over a unix socket"] + HELD["in transaction"] + own,
-        "authenticating": HELD["password never sent"],
+        "session": SESSIONS + own,
+        "authenticating": STUCK,
         "starting": 0,
         "orphan": HELD["client gone"],
         "unaccounted": 0,
     }
     assert ledger["used"] == sum(HELD.values()) + own
-    assert ledger["unix"] == HELD["sessions over a unix socket"]
-    if login:
-        assert ledger["database_sees"] == ledger["used"] - HELD["password never sent"]
-        assert (ledger["gap"], ledger["cause"]) == (4, "4 clients never sent their password")
-    else:
-        assert (ledger["database_sees"], ledger["gap"], ledger["cause"]) == (None, None, None)
-    if uid == 54321 and not login:
-        assert (known["limit"], known["limit_source"]) == (None, "unknown")
-        assert any("pg_control" in sentence for sentence in told["missing"])
-    else:
-        assert (known["limit"], known["ceiling"]) == (30, 27)
-        assert known["limit_source"] == ("login" if uid == 54321 else "pg_control")
+    assert ledger["unix"] == LOCAL
 
-    states = [row["state"] for row in told["connections"]]
-    assert states.count("close_wait") == HELD["client gone"]
-    named = [row for row in told["connections"] if row["client"] is not None and row["user"] != "watcher"]
-    assert bool(named) == (uid is None), "only root may look into the clients' processes"
-    local = [row for row in told["connections"] if row["state"] is None and row["client"] is not None]
-    assert len(local) == (HELD["sessions over a unix socket"] if uid is None else 0)
+
+def clients_named(told):
+    """Slots whose client process is told."""
+    rows = [row for row in told["connections"] if row["backend_pid"] is not None and row["user"] in ("app", STUCK_USER)]
+    return sum(row["client"] is not None for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("uid", "capabilities", "limit_source", "names_clients"),
+    [
+        (NOBODY_AT_ALL, ",+sys_ptrace", "unknown", True),
+        (NOBODY_AT_ALL, ",+dac_read_search", "pg_control", False),
+        (NOBODY_AT_ALL, ",+sys_ptrace,+dac_read_search", "pg_control", True),
+        (NOBODY_AT_ALL, ",+sys_admin", "unknown", False),
+        (NOBODY_AT_ALL, ",+net_admin", "unknown", False),
+        (0, "", "unknown", False),
+    ],
+    ids=["SYS_PTRACE", "DAC_READ_SEARCH", "both", "SYS_ADMIN", "NET_ADMIN", "root without capabilities"],
+)
+def test_each_capability_adds_what_it_can_and_no_slot_is_lost_without(
+    server, uid, capabilities, limit_source, names_clients
+):
+    told = scan(server, uid=uid, capabilities=capabilities)
+
+    check_holders(told["ledgers"][0])
+    assert told["servers"][0]["limit_source"] == limit_source
+    assert bool(clients_named(told)) == names_clients
+    assert any("pg_control" in sentence for sentence in told["missing"]) == (limit_source == "unknown")

@@ -16,11 +16,24 @@ PROTOCOL_3 = 196608
 TERMINATE = b"X\0\0\0\4"
 
 
+def _connect(host: str, port: int) -> socket.socket:
+    if not host.startswith("/"):
+        return socket.create_connection((host, port), timeout=10)
+    local = socket.socket(socket.AF_UNIX)
+    local.settimeout(10)
+    try:
+        local.connect(f"{host}/.s.PGSQL.{port}")
+    except OSError:
+        local.close()
+        raise
+    return local
+
+
 class WireClient:
-    """A connection of one user, logged in unless `login` is False."""
+    """A connection of one user, logged in unless `login` is False; `host` may be the directory of a unix socket."""
 
     def __init__(self, port: int, user: str, *, login: bool = True, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), timeout=10)
+        self.socket = _connect(host, port)
         self.backend_pid: int | None = None
         parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", "postgres")) + b"\0"
         self.socket.sendall(struct.pack("!II", 8 + len(parameters), PROTOCOL_3) + parameters)

@@ -24,6 +24,7 @@ from pgsonar.errors import MissingPartError, PgsonarError
 NOBODY = 65534
 START_WITHIN = 30.0  # seconds
 _HBA = """\
+local all {password_user} scram-sha-256
 local all all trust
 host all {password_user} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
