@@ -6,7 +6,10 @@ join the two; over a unix socket the backend's pid does. A pooler is named, and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
 
 from pgsonar.model import (
     LOCAL_HOST,
@@ -14,6 +17,7 @@ from pgsonar.model import (
     ClientProcess,
     Connection,
     Endpoint,
+    Pool,
     Pooler,
     PoolerClient,
     PoolerReading,
@@ -50,8 +54,9 @@ class PoolerTable:
         return [reading for reading, holds in self._readings.values() if at - reading.at < holds]
 
     def of(self, pooler: Pooler, at: int) -> PoolerReading | None:
-        """What the console of a pooler of this host told."""
-        return next((r for r in self.readings(at) if _is_of(r, pooler)), None)
+        """What the consoles of a pooler of this host told: processes that share a port have one each."""
+        there = [reading for reading in self.readings(at) if _is_of(reading, pooler)]
+        return _together(there) if there else None
 
     def join(self, server: Server, backends: Iterable[Backend], at: int) -> None:
         """Tells each backend the way its session came."""
@@ -86,9 +91,8 @@ class PoolerTable:
         client = backend.via.client if backend.via is not None else None
         if client is None or client.local is None or client.address is None or client.port is None:
             return None
-        for pooler in self.poolers.values():
-            reading = self.of(pooler, at)
-            if reading is not None and client in reading.clients:
+        for pooler, reading in product(self.poolers.values(), self.readings(at)):
+            if _is_of(reading, pooler) and client in reading.clients:
                 key = reading.endpoint, client.ptr, Endpoint(client.address, client.port)
                 return None if key in self._processes else (pooler.netns, client.local, key[2])
         return None
@@ -113,12 +117,47 @@ class PoolerTable:
         return here.label if here is not None else str(reading.endpoint)
 
 
+def _together(readings: list[PoolerReading]) -> PoolerReading:
+    """The pools of all processes as one: each has its own share of the clients and of the server connections."""
+    first, *others = readings
+    if not others:
+        return first
+    pools: dict[tuple[str, str], list[Pool]] = {}
+    waited: Counter[str] = Counter()
+    for reading in readings:
+        waited.update(reading.wait_time)
+        for pool in reading.pools:
+            pools.setdefault((pool.database, pool.user), []).append(pool)
+    return replace(
+        first,
+        pools=tuple(_sum(same) for same in pools.values()),
+        clients=tuple(client for reading in readings for client in reading.clients),
+        servers=tuple(server for reading in readings for server in reading.servers),
+        wait_time=dict(waited),
+        missing=tuple(sentence for reading in readings for sentence in reading.missing),
+    )
+
+
+def _sum(pools: list[Pool]) -> Pool:
+    sizes = [pool.size for pool in pools if pool.size is not None]
+    return pools[0]._replace(
+        clients_active=sum(pool.clients_active for pool in pools),
+        clients_waiting=sum(pool.clients_waiting for pool in pools),
+        servers_active=sum(pool.servers_active for pool in pools),
+        servers_idle=sum(pool.servers_idle for pool in pools),
+        servers_other=sum(pool.servers_other for pool in pools),
+        max_wait=max(pool.max_wait for pool in pools),
+        size=sum(sizes) if sizes else None,
+        paused=all(pool.paused for pool in pools),
+    )
+
+
 def _is_of(reading: PoolerReading, pooler: Pooler) -> bool:
     endpoint = reading.endpoint
     if endpoint.port != pooler.port:
         return False
     if endpoint.address.startswith("/"):
-        return endpoint.address == pooler.socket_directory
+        return endpoint.address in pooler.socket_directories
     return endpoint.address in {"localhost", "127.0.0.1", "::1", pooler.address} | pooler.addresses
 
 

@@ -63,6 +63,8 @@ class Bouncer:
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 socket.create_connection((self.address, self.port), 1).close()
+                # Another process may answer on a shared port; the unix socket is its own.
+                os.stat(self.directory / f".s.PGSQL.{self.port}")
             except OSError:
                 time.sleep(0.05)
             else:

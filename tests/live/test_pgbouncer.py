@@ -60,9 +60,11 @@ def console(bouncer, endpoint=None):
     return Login("pgbouncer", receiver, database=DATABASE, guards=())
 
 
-def scan(server, tmp_path, *more, pgbouncer=None):
+def scan(server, tmp_path, *more, pgbouncer=None, consoles=""):
     login = f", pgbouncer: {{endpoint: '{pgbouncer}', username: stats}}" if pgbouncer else ""
-    code, printed = ask(tmp_path, "scan", f"{{sockets: {{targets: [{{port: {server.port}}}]}}{login}}}", *more)
+    code, printed = ask(
+        tmp_path, "scan", f"{{sockets: {{targets: [{{port: {server.port}}}]}}{login}{consoles}}}", *more
+    )
     assert code == 0
     return printed
 
@@ -138,6 +140,29 @@ def test_several_processes_on_one_port_are_one_pooler(server, tmp_path):
 
     (pooler,) = [p for p in told["poolers"] if p["port"] == one.port]
     assert sorted(pooler["pids"]) == sorted([one.pid, other.pid])
+
+
+def test_processes_on_one_port_are_each_asked_through_their_own_unix_socket(server, tmp_path):
+    """The port leads to either of them; the console of each tells its own clients only."""
+    with Bouncer(server.port, so_reuseport=1) as one, Bouncer(server.port, so_reuseport=1, port=one.port) as other:
+        consoles = "".join(
+            f", pgbouncer/{name}: {{endpoint: '{bouncer.directory}:{one.port}', username: stats}}"
+            for name, bouncer in (("one", one), ("other", other))
+        )
+        local = [WireClient(one.port, "app", host=str(bouncer.directory)) for bouncer in (one, other)]
+        for client in local:
+            client.execute("begin")
+        told = json.loads(scan(server, tmp_path, "--format", "json", consoles=consoles))
+        text = scan(server, tmp_path, consoles=consoles)
+        for client in local:
+            client.close()
+
+    (pooler,) = [p for p in told["poolers"] if p["port"] == one.port]
+    (pool,) = [pool for pool in pooler["pools"] if pool["user"] == "app"]
+    assert (pool["servers_active"], pool["size"]) == (2, 10)
+    assert "app@postgres transaction: 2 of 10 in use" in text
+    ways = [row["via"] for row in told["connections"] if row["user"] == "app" and row["side"] == "server"]
+    assert [(way["pooler"], way["application"]) for way in ways] == [(f"127.0.0.1:{one.port}", None)] * 2
 
 
 def test_a_pooler_on_the_servers_own_port_keeps_its_connections_apart(server, tmp_path):

@@ -19,7 +19,7 @@ class Pooler:
     port: int | None  # None: it listens on unix sockets alone, or cannot be told
     address: str
     addresses: frozenset[str] = frozenset()  # it listens on; empty: unknown
-    socket_directory: str | None = None
+    socket_directories: frozenset[str] = frozenset()  # one for each process, where these share a port
     config_file: str | None = None
     settings: tuple[tuple[str, str], ...] = ()  # of its configuration, without secrets
     missing: tuple[str, ...] = ()
