@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -99,30 +100,48 @@ def test_it_waits_for_a_first_server_and_is_healthy_meanwhile(tmp_path):
 
 
 @pytest.mark.netns
-def test_a_server_in_another_network_namespace_is_scanned_from_outside(tmp_path):
-    if shutil.which("ip") is None or subprocess.run(["unshare", "--net", "true"], check=False).returncode:
-        pytest.skip("network namespaces need root and iproute2: apt-get install iproute2")
+@pytest.mark.parametrize(
+    "namespaces", [("--net",), ("--net", "--pid", "--fork", "--kill-child")], ids=["net", "net+pid"]
+)
+def test_a_server_in_namespaces_of_its_own_is_scanned_from_outside(tmp_path, namespaces):
+    if shutil.which("ip") is None or subprocess.run(["unshare", *namespaces, "true"], check=False).returncode:
+        pytest.skip("namespaces need root and iproute2: apt-get install iproute2")
     inside = Path(__file__).with_name("inside_namespace.py")
     process = subprocess.Popen(
-        ["unshare", "--net", sys.executable, str(inside), str(binaries(16))],
+        ["unshare", *namespaces, sys.executable, str(inside), str(binaries(16))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
     )
     with process:
-        pid, backend, client, began = process.stdout.readline().split()
-        agent = Agent(tmp_path, f"[{{name: db, pid: {pid}}}]")
+        inner_pid, inner_backend, client, began = process.stdout.readline().split()
+        outer = outer_pids(process.pid)
+        agent = Agent(tmp_path, f"[{{name: db, pid: {outer[inner_pid]}}}]")
         process.stdin.write("go\n")
         process.stdin.flush()
         began = float(process.stdout.readline())
-        event = agent.wait_event("orphaned_backend", "opened", lambda told: True, 6)
+        event = agent.wait_event("orphaned_backend", "opened", lambda told: True, 6)["attributes"]
         agent.stop()
+        backend = outer_pids(process.pid)[inner_backend]
         process.stdin.close()
 
-    assert event["attributes"]["postgresql.pid"] == int(backend)
-    assert event["attributes"]["client.port"] == int(client)
-    assert abs(event["attributes"]["pgsonar.leak.onset"] / 1e9 - began) < 1
+    assert event["postgresql.pid"] == backend
+    assert event.get("pgsonar.backend.inner_pid", backend) == int(inner_backend)
+    assert event["pgsonar.next.command"].endswith(f"grep {inner_backend}"), "psql is told what its server knows"
+    assert event["client.port"] == int(client)
+    assert abs(event["pgsonar.leak.onset"] / 1e9 - began) < 1
+
+
+def outer_pids(ancestor):
+    """What the host calls processes of a namespace, by what these call themselves (NSpid of man 5 proc_pid_status)."""
+    numbers = {}
+    for path in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            ids = next(line for line in path.read_text().splitlines() if line.startswith("NSpid")).split()[1:]
+            if os.stat(path.parent / "ns" / "net").st_ino == os.stat(f"/proc/{ancestor}/ns/net").st_ino:
+                numbers[ids[-1]] = int(ids[0])
+    return numbers
 
 
 def test_it_scans_less_often_rather_than_take_more_than_max_cpu(tmp_path):

@@ -91,11 +91,7 @@ class Postgres:
                 copy = self._directory / "install"
                 shutil.copytree(self.binaries.parent, copy, symlinks=True)
                 self.binaries = copy / "bin"
-        command = ["initdb", "-D", str(self.data_directory), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        command += ["--locale=C", "--no-sync"]
-        made = self._run([str(self.binaries / command[0]), *command[1:]])
-        if made.returncode:
-            raise PgsonarError(f"initdb failed: {made.stderr.strip()[-500:]}")
+        self._make_cluster()
         (self.data_directory / "pg_hba.conf").write_text(_HBA.format(password_user=self._password_user))
         self.port = _free_port()
         defaults: dict[str, str | int] = {
@@ -107,6 +103,22 @@ class Postgres:
         with (self.data_directory / "postgresql.conf").open("a") as file:
             for name, value in (defaults | self._settings).items():
                 file.write(f"{name} = '{value}'\n")
+
+    def _make_cluster(self) -> None:
+        initdb = str(self.binaries / "initdb")
+        self._succeed(
+            initdb,
+            "-D",
+            str(self.data_directory),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
 
     def start(self, *arguments: str) -> None:
         """Starts it with further arguments of `postgres`, and waits until it answers."""
@@ -144,8 +156,9 @@ class Postgres:
             process.kill()
             process.wait()
 
-    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def _succeed(self, *command: str) -> None:
+        """Runs a program of PostgreSQL's as the server's user."""
+        made = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -155,6 +168,8 @@ class Postgres:
             env=_environment(),
             **_as_nobody(),
         )
+        if made.returncode:
+            raise PgsonarError(f"{Path(command[0]).name} failed: {made.stderr.strip()[-500:]}")
 
     def _remove(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
