@@ -19,6 +19,20 @@ print("ready", flush=True)
 sys.stdin.readline()
 """
 
+# A server, and a client of it that keeps its connection.
+SERVES = f"""
+server = socket.create_server(("{SERVER}", 5432))
+print("listens", flush=True)
+held = server.accept()
+print("accepted", flush=True)
+sys.stdin.readline()
+"""
+DIALS = f"""
+held = socket.create_connection(("{SERVER}", 5432))
+print("connected", flush=True)
+sys.stdin.readline()
+"""
+
 
 def start(program, *arguments):
     command = [sys.executable, "-c", UNSHARE + program, *map(str, arguments)]

@@ -13,8 +13,7 @@ from pgsonar.pipeline import LIMIT_HINT, Pipeline
 def blind(pipeline: Pipeline, at: int) -> list[str]:
     """Servers whose sockets have not been scanned completely for a while."""
     patience = pipeline.sources.budget.patience
-    side = pipeline.sources.client_side
-    places: list[Place] = [*pipeline.servers.values(), *([side] if side is not None else [])]
+    places: list[Place] = [*pipeline.servers.values(), *pipeline.sides]
     return [
         f"{place.label}: no complete scan for {patience // SECOND} s"
         for place in places

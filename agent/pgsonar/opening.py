@@ -5,18 +5,19 @@ The rule: what is not configured is not imported either, for the memory it takes
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
 from pgsonar.budget import Budget
 from pgsonar.client_side import ports_of
 from pgsonar.config.schema import Config
-from pgsonar.model import ClientSide, DatabaseReading, PoolerReading
+from pgsonar.model import DatabaseReading, PoolerReading
 from pgsonar.pipeline import Sources
+from pgsonar.sources.applications import ApplicationFinder
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
 from pgsonar.sources.conntrack import read_translations
+from pgsonar.sources.hostnamespaces import HostNamespaces
 from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
@@ -44,6 +45,7 @@ def open_sources(config: Config) -> Sources:
     """The outside world as configured. The caller closes the sampler."""
     processes = Processes()
     names = ProcessNames(processes)
+    namespaces = HostNamespaces(processes)
     finder = ServerFinder(
         processes,
         names,
@@ -58,7 +60,14 @@ def open_sources(config: Config) -> Sources:
         finder=finder,
         backends=BackendReader(processes),
         owners=OwnerReader(),
-        clients=ClientFinder(processes, OwnerReader(), read_connections, read_unix_peers, read_translations),
+        clients=ClientFinder(
+            processes,
+            namespaces,
+            OwnerReader(),
+            read_connections=read_connections,
+            read_unix_peers=read_unix_peers,
+            read_translations=read_translations,
+        ),
         listen_overflows=listen_overflows,
         budget=Budget(config.sockets.max_cpu, config.sockets.interval),
         poolers=PoolerFinder(
@@ -69,9 +78,7 @@ def open_sources(config: Config) -> Sources:
             read_connections=read_connections,
             hostname=socket.gethostname(),
         ),
-        client_side=ClientSide(
-            netns=processes.network_namespace(os.getpid()) or 0, ports=ports_of(config.sockets.targets)
-        )
+        applications=ApplicationFinder(processes, namespaces, read_connections, ports_of(config.sockets.targets))
         if config.sockets.side != "server"
         else None,
         names=open_names(config),

@@ -48,6 +48,7 @@ from pgsonar.refusals import Refusals
 from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
+from pgsonar.sources.applications import ApplicationFinder
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
 from pgsonar.sources.owners import OwnerReader
@@ -82,7 +83,7 @@ class Sources:
     poolers: PoolerFinder
     databases: tuple[Poller[DatabaseReading], ...] = ()
     consoles: tuple[Poller[PoolerReading], ...] = ()
-    client_side: ClientSide | None = None
+    applications: ApplicationFinder | None = None
     names: Poller[dict[str, str]] | None = None  # of destinations, by address
     sees_servers: bool = True
     logs: ServerLogs | None = None
@@ -110,6 +111,7 @@ class Pipeline:
         self.logs: dict[str, LogCounts] = {}
         self.refusals = Refusals()
         self.attribution = Attribution(sources.clients, self.poolers)
+        self.sides: list[ClientSide] = []
         self._ends_at = 0
         self._names: dict[str, str] = {}
         self.rules = rules(leaks) if leaks is not None else []
@@ -160,10 +162,12 @@ class Pipeline:
         self._refused &= {server.pid for server in found.values()}
         places: list[Place] = [s for s in found.values() if s.netns]
         places += self.poolers.poolers.values()
-        side = self.sources.client_side
-        if side is not None:
-            self.connections.served[side.netns] = {p.port for p in places if p.netns == side.netns and p.port}
-            places.append(side)
+        self.sides = self.sources.applications.find() if self.sources.applications is not None else []
+        self.connections.served = {
+            side.netns: {place.port for place in places if place.netns == side.netns and place.port}
+            for side in self.sides
+        }
+        places += self.sides
         for netns in self.namespaces.watch(places, now.at):
             self.connections.forget(netns)
 
@@ -329,13 +333,16 @@ class Pipeline:
 
     def destinations(self) -> list[tuple[Destination, list[Connection]]]:
         """The databases that connections of this host lead to, where the client's side is watched."""
-        side = self.sources.client_side
-        if side is None or side.netns not in self.connections.served:
-            return []
         if self.sources.names is not None:
             self._names = self.sources.names.take() or self._names
-        connections = self.connections.of_namespace(side.netns)
-        return by_destination(outgoing(connections, side.ports, self.connections.served[side.netns]), self._names)
+        connections = [
+            connection
+            for side in self.sides
+            for connection in outgoing(
+                self.connections.of_namespace(side.netns), side.ports, self.connections.served[side.netns]
+            )
+        ]
+        return by_destination(connections, self._names)
 
     def pooling(self, pooler: Pooler, at: int) -> Pooling:
         """All that is known of one pooler now."""

@@ -10,6 +10,7 @@ import pytest
 
 from pgsonar.demo.clients import WireClient
 from playing import ask, environment, flat, postgres
+from wire import DIALS, SERVER, SERVES, apart
 
 pytestmark = pytest.mark.live
 APPLICATION = """
@@ -61,6 +62,19 @@ def test_connections_to_databases_are_seen_with_the_process_that_holds_them(worl
     assert {row["server"] for row in mine} == {f"127.0.0.1:{server.port}"}
     assert "closed by the database, kept open" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_applications_in_other_network_namespaces_of_the_host_are_watched_too(tmp_path):
+    """As the pods of a node: neither end of this connection is in the namespace of the agent."""
+    with apart(SERVES, DIALS) as (_, client):
+        client.stdout.readline()
+        receivers = "{sockets: {side: client, targets: [{port: 5432}]}}"
+        _, printed = ask(tmp_path, "scan", receivers, "--format", "json")
+        _, report = ask(tmp_path, "doctor", receivers)
+
+    (row,) = [row for row in json.loads(printed)["connections"] if row["remote_address"] == SERVER]
+    assert (row["client"]["pid"], row["state"], row["side"]) == (client.pid, "established", "client")
+    assert "network namespaces of this host" in report
 
 
 def test_a_database_is_called_as_the_target_calls_it(world, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from pgsonar.model import Endpoint
 from pgsonar.sources.clients import ClientFinder, Hop, LocalEnd
 from pgsonar.sources.conntrack import read_translations
+from pgsonar.sources.hostnamespaces import HostNamespaces
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.sockets import read_connections
@@ -41,7 +42,15 @@ sys.stdin.readline()
 
 
 def finder(owners=None):
-    return ClientFinder(Processes(), owners or OwnerReader(), read_connections, read_unix_peers, read_translations)
+    processes = Processes()
+    return ClientFinder(
+        processes,
+        HostNamespaces(processes),
+        owners or OwnerReader(),
+        read_connections=read_connections,
+        read_unix_peers=read_unix_peers,
+        read_translations=read_translations,
+    )
 
 
 def look_for(finder, *hops):

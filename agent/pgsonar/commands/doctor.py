@@ -17,6 +17,7 @@ from pgsonar.config.load import load
 from pgsonar.model import BackendKind, Sight
 from pgsonar.once import look, opened
 from pgsonar.pipeline import Pipeline
+from pgsonar.signals.words import count
 from pgsonar.sources.privileges import CAPABILITIES, privileges
 from pgsonar.verdicts import Seen
 from pgsonar.views.doctor import Check, doctor_lines
@@ -151,15 +152,16 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
 
 def client_side(pipeline: Pipeline) -> Iterator[Check]:
     """Connections from here to databases elsewhere."""
-    side = pipeline.sources.client_side
-    if side is None:
+    applications = pipeline.sources.applications
+    if applications is None:
         return
-    ports = ", ".join(map(str, sorted(side.ports)))
-    if side.netns not in pipeline.namespaces.watched():
+    ports = ", ".join(map(str, sorted(applications.ports)))
+    if applications.own not in pipeline.namespaces.watched():
         yield Check("CLIENT SIDE", "the sockets of this network namespace cannot be read", "broken", "all of it")
         return
     there = pipeline.destinations()
     yield Check("CLIENT SIDE", f"connections to port {ports} are watched; {len(there)} databases are connected to now")
+    yield Check("CLIENT SIDE", f"in {count(len(pipeline.sides), 'network namespace')} of this host")
     if any(c.client is None for _, connections in there for c in connections if c.socket.inode):
         yield Check(
             "CLIENT SIDE",

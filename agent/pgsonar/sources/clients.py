@@ -7,23 +7,19 @@ process that has it open: the last step takes the right to look into other users
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from typing import NamedTuple
 
 from pgsonar.model import ClientProcess, Endpoint, Socket
 from pgsonar.sources.conntrack import Original
 from pgsonar.sources.descriptors import HolderSearch
+from pgsonar.sources.hostnamespaces import HostNamespaces
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
 
 BUDGET = 0.05  # seconds of one call: a node may have a hundred thousand open descriptors
-_AGAIN = 30.0  # seconds until the namespaces of the host are listed anew
-_LOCAL = re.compile(r"^\s+\|-- (\S+)\n\s+/32 host LOCAL$", re.MULTILINE)  # net/ipv4/fib_trie.c
 
 # Of a process, such as /proc/1234: the sockets of its namespace that have one of the ports at either end.
 ReadConnections = Callable[[str, Sequence[int]], Sequence[Socket]]
@@ -61,19 +57,15 @@ class _Wanted(NamedTuple):
     server: Endpoint
 
 
-@dataclass(slots=True)
-class _Namespace:
-    pids: list[int] = field(default_factory=list)
-    addresses: set[str] | None = None  # None: not read yet
-
-
 class ClientFinder:
     """Finds client processes."""
 
     def __init__(
         self,
         processes: Processes,
+        namespaces: HostNamespaces,
         owners: OwnerReader,
+        *,
         read_connections: ReadConnections,
         read_unix_peers: ReadUnixPeers,
         read_translations: ReadTranslations,
@@ -83,8 +75,7 @@ class ClientFinder:
         self._read_connections = read_connections
         self._read_unix_peers = read_unix_peers
         self._read_translations = read_translations
-        self._namespaces: dict[int, _Namespace] = {}
-        self._listed = -_AGAIN
+        self._namespaces = namespaces
         self.astray: set[Hop] = set()  # of the last search: their address is here, no socket has it
 
     def find(self, hops: Iterable[Hop]) -> dict[Hop, ClientProcess | None]:
@@ -112,7 +103,7 @@ class ClientFinder:
         for netns, there in wanted.items():
             if time.monotonic() >= deadline:
                 break
-            rows = self._rows(self._pids(netns), sorted({one.server.port for one in there}))
+            rows = self._rows(self._namespaces.pids(netns), sorted({one.server.port for one in there}))
             ends = {(row.local, row.remote): row for row in rows}
             inodes: dict[int, Hop] = {}
             users = set()
@@ -126,7 +117,7 @@ class ClientFinder:
                 else:
                     astray.append((netns, one.hop))
             dialled = {one.hop: one.server for one in there if one.server != one.hop.local}
-            for hop, client in self._holders.find(netns, self._pids(netns), inodes, users, deadline).items():
+            for hop, client in self._holders.find(netns, self._namespaces.pids(netns), inodes, users, deadline).items():
                 found[hop] = client._replace(dialled=dialled.get(hop)) if client is not None else None
         return astray
 
@@ -151,7 +142,7 @@ class ClientFinder:
         return wanted
 
     def _translations(self, netns: int) -> dict[tuple[Endpoint, Endpoint], Original]:
-        for pid in self._pids(netns):
+        for pid in self._namespaces.pids(netns):
             try:
                 return self._read_translations(self._processes.net_directory(pid))
             except ProcessLookupError:
@@ -160,26 +151,21 @@ class ClientFinder:
                 break
         return {}
 
-    def _pids(self, netns: int) -> list[int]:
-        self._list_again()
-        return self._namespaces[netns].pids if netns in self._namespaces else []
-
     def find_local(self, ends: Iterable[LocalEnd]) -> dict[LocalEnd, ClientProcess | None]:
         """The same for sessions over unix sockets, whose client may be any process of the host."""
         deadline = time.monotonic() + BUDGET
-        self._list_again()
         unknown, wanted = set(ends), dict[int, LocalEnd]()
-        for namespace in self._namespaces.values():  # each within a fraction of a millisecond
+        for _, pids in self._namespaces:  # each within a fraction of a millisecond
             if not unknown:
                 break
-            peers = self._peers(namespace.pids)
+            peers = self._peers(pids)
             met = {peer: end for end in unknown for own in end.inodes if (peer := peers.get(own))}
             wanted |= met
             unknown -= set(met.values())
         found: dict[LocalEnd, ClientProcess | None] = dict.fromkeys(unknown)
         if wanted:
-            pids = sorted(pid for namespace in self._namespaces.values() for pid in namespace.pids)
-            found |= self._holders.find(_EVERYWHERE, pids, wanted, None, deadline)
+            everybody = sorted(pid for _, pids in self._namespaces for pid in pids)
+            found |= self._holders.find(_EVERYWHERE, everybody, wanted, None, deadline)
         return found
 
     def _peers(self, pids: Iterable[int]) -> dict[int, int]:
@@ -197,42 +183,7 @@ class ClientFinder:
     def _namespace_of(self, address: str, hop: Hop) -> int | None:
         if ip_address(address.partition("%")[0]).is_loopback or address == hop.local.address:
             return hop.netns
-        for attempt in (False, True):
-            if attempt and not self._list_again():
-                return None
-            for netns, namespace in self._namespaces.items():
-                if namespace.addresses is None:
-                    namespace.addresses = self._addresses(namespace.pids)
-                if address in namespace.addresses:
-                    return netns
-        return None
-
-    def _list_again(self) -> bool:
-        """Lists the network namespaces of all processes, if that was not done lately."""
-        if time.monotonic() - self._listed < _AGAIN:
-            return False
-        self._listed = time.monotonic()
-        namespaces: dict[int, _Namespace] = {}
-        for pid in self._processes.pids():
-            netns = self._processes.network_namespace(pid)
-            if netns is not None:
-                namespaces.setdefault(netns, _Namespace()).pids.append(pid)
-        self._namespaces = namespaces
-        return True
-
-    def _addresses(self, pids: Iterable[int]) -> set[str]:
-        for pid in pids:
-            directory = Path(self._processes.net_directory(pid))
-            try:
-                addresses = set(_LOCAL.findall((directory / "fib_trie").read_text("ascii")))
-            except OSError:
-                continue
-            try:
-                lines = (directory / "if_inet6").read_text("ascii").splitlines()
-            except OSError:  # a kernel without IPv6
-                lines = []
-            return addresses | {str(ip_address(bytes.fromhex(line.split()[0]))) for line in lines}
-        return set()
+        return self._namespaces.of_address(address)
 
     # --- which sockets are there ----------------------------------------------------------------------------
 

@@ -1,0 +1,60 @@
+"""The network namespaces of this host or node in which applications talk to databases.
+
+The rule: our own is always one; any other from the first connection that is met there, for as long as it has a process.
+Looking through them takes a bounded time of each call and goes on in the next.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+
+from pgsonar.model import ClientSide, TcpState
+from pgsonar.sources.clients import ReadConnections
+from pgsonar.sources.hostnamespaces import HostNamespaces
+from pgsonar.sources.processes import Processes
+
+BUDGET = 0.01  # seconds of one call
+
+
+class ApplicationFinder:
+    """Finds the client's sides of connections to databases."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        namespaces: HostNamespaces,
+        read_connections: ReadConnections,
+        ports: Collection[int],
+    ) -> None:
+        self._processes = processes
+        self._namespaces = namespaces
+        self._read_connections = read_connections
+        self.ports = frozenset(ports)  # of databases
+        self.own = processes.network_namespace(os.getpid()) or 0
+        self._met: set[int] = set()
+        self._left: list[int] = []  # to be looked through
+
+    def find(self) -> list[ClientSide]:
+        """Those known now, our own first."""
+        if self._namespaces.list_again() or not self._left:
+            self._left = [netns for netns, _ in self._namespaces if netns != self.own and netns not in self._met]
+        deadline = time.monotonic() + BUDGET
+        while self._left and time.monotonic() < deadline:
+            netns = self._left.pop()
+            if self._has_clients(netns):
+                self._met.add(netns)
+        there = {netns: pids for netns, pids in self._namespaces if netns in self._met}
+        self._met &= there.keys()
+        own = ClientSide(netns=self.own, ports=self.ports)
+        return [own, *(ClientSide(netns, self.ports, pids[0]) for netns, pids in sorted(there.items()))]
+
+    def _has_clients(self, netns: int) -> bool:
+        for pid in self._namespaces.pids(netns):
+            try:
+                rows = self._read_connections(f"{self._processes.root}/{pid}", sorted(self.ports))
+            except OSError:  # gone: another process of the namespace will do
+                continue
+            return any(row.remote.port in self.ports and row.state != TcpState.LISTEN for row in rows)
+        return False
