@@ -112,7 +112,6 @@ class Pipeline:
         self.refusals = Refusals()
         self.attribution = Attribution(sources.clients, self.poolers)
         self.sides: list[ClientSide] = []
-        self._ends_at = 0
         self._names: dict[str, str] = {}
         self.rules = rules(leaks) if leaks is not None else []
         self.episodes = EpisodeTracker(self.rules, _random_id)
@@ -180,10 +179,14 @@ class Pipeline:
             if key not in table.poolers:
                 log.info("found PgBouncer at %s, pid %s", pooler.label, ", ".join(map(str, pooler.pids)))
         table.poolers = found
-        if at - self._ends_at >= POOLER_ENDS or table.ends.keys() != found.keys():
-            self._ends_at = at
-            ports = sorted({server.port for server in self.servers.values() if server.port is not None})
-            table.ends = {key: self.sources.poolers.ends(pooler, ports) for key, pooler in found.items()}
+        if at - table.ends_at >= POOLER_ENDS or table.ends.keys() != found.keys():
+            self._read_pooler_ends(at)
+
+    def _read_pooler_ends(self, at: int) -> None:
+        ports = sorted({server.port for server in self.servers.values() if server.port is not None})
+        poolers = self.poolers.poolers.items()
+        self.poolers.ends_at = at
+        self.poolers.ends = {key: self.sources.poolers.ends(pooler, ports) for key, pooler in poolers}
 
     def _with_login(self, server: Server, at: int) -> Server:
         reading = self.readings.of(server.id, at)
@@ -273,6 +276,10 @@ class Pipeline:
                 self.poolers.take(reading, poller.holds)
         for server in self.servers.values():
             self.poolers.join(server, self.backends.of_server(server.id), at)
+        backends = [b for server in self.servers.values() for b in self.backends.of_server(server.id)]
+        if self.poolers.is_in_doubt(backends):
+            self._read_pooler_ends(at)
+        self.poolers.judge(backends, at)
 
     def take_readings(self) -> None:
         """Takes in what the logins have told since the last time."""

@@ -36,6 +36,7 @@ class PoolerTable:
     def __init__(self) -> None:
         self.poolers: dict[str, Pooler] = {}
         self.ends: dict[str, dict[Endpoint, TcpState]] = {}  # by pooler: its ends of connections to databases
+        self.ends_at = 0  # when these were read
         self._readings: dict[Endpoint, tuple[PoolerReading, int]] = {}
         self._processes: dict[tuple[Endpoint, str, Endpoint], ClientProcess | None] = {}
 
@@ -75,6 +76,8 @@ class PoolerTable:
         if not (by_end or by_pid or processes):
             return
         for backend in backends:
+            if _closed_at(backend):
+                continue  # the way it came is known from before
             end = _client_end(backend)
             known = by_end.get(end) if end is not None else by_pid.get(backend.inner_pid)
             if known is not None and (end is not None or known[1].user == backend.title.user):
@@ -85,6 +88,22 @@ class PoolerTable:
                 backend.via = Via(processes[backend.local_client.pid])
             elif end in owner:
                 backend.via = Via(self.poolers[owner[end]].label)
+
+    def is_in_doubt(self, backends: Iterable[Backend]) -> bool:
+        """Whether a session has lost its pooler since the poolers' ends were read."""
+        return any(_closed_at(b) > self.ends_at for b in backends)
+
+    def judge(self, backends: Iterable[Backend], at: int) -> None:
+        """Marks sessions whose pooler has closed the connection and owns no end of it any more."""
+        live = {end for ends in self.ends.values() for end in ends}
+        listed = {(server.local, reading.at) for reading in self.readings(at) for server in reading.servers}
+        for backend in backends:
+            closed_at = _closed_at(backend)
+            if not closed_at or backend.via is None or backend.connection is None:
+                continue
+            end = backend.connection.socket.remote
+            is_held = end in live or any(one == end and told_at > closed_at for one, told_at in listed)
+            backend.via = backend.via._replace(has_forgotten=not is_held)
 
     def hops(self, backend: Backend, at: int) -> tuple[int, Endpoint, Endpoint] | None:
         """The application's connection behind a backend (namespace, pooler's end, application's end), to look for."""
@@ -159,6 +178,14 @@ def _is_of(reading: PoolerReading, pooler: Pooler) -> bool:
     if endpoint.address.startswith("/"):
         return endpoint.address in pooler.socket_directories
     return endpoint.address in {"localhost", "127.0.0.1", "::1", pooler.address} | pooler.addresses
+
+
+def _closed_at(backend: Backend) -> int:
+    """When the pooler closed a session's connection; 0 while it has not."""
+    connection = backend.connection
+    if backend.via is None or connection is None or connection.socket.state != TcpState.CLOSE_WAIT:
+        return 0
+    return connection.state_since
 
 
 def _client_end(backend: Backend) -> Endpoint | None:

@@ -199,6 +199,30 @@ def test_a_leak_through_the_pooler_names_the_application_and_the_pooler_stands_b
         agent.stop()
 
 
+def test_a_query_the_pooler_has_forgotten_is_named_with_its_application(server, tmp_path):
+    """PgBouncer closes the server connection of a client that went away during a query; the backend runs on."""
+    with Bouncer(server.port) as bouncer:
+        more = f", pgbouncer: {{endpoint: '127.0.0.1:{bouncer.port}', username: stats, collection_interval: 1s}}"
+        agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]", receivers=more)
+        try:
+            client = WireClient(bouncer.port, "app")
+            client.send_query("select pg_sleep(20)")
+            port = client.port
+            time.sleep(2.5)  # the console is asked once a second
+            client.socket.close()
+            event = agent.wait_event("orphaned_backend", "opened", lambda told: True, 8)
+        finally:
+            agent.stop()
+        with contextlib.closing(WireClient(server.port, "postgres")) as admin:
+            admin.execute(f"select pg_terminate_backend({event['attributes']['postgresql.pid']})")
+
+    told = event["attributes"]
+    assert told["pgsonar.pooler"] == f"127.0.0.1:{bouncer.port}"
+    assert told["pgsonar.pooler.has_forgotten"] is True
+    assert (told["client.address"], told["client.port"]) == ("127.0.0.1", port)
+    assert "has forgotten it" in event["body"]["stringValue"]
+
+
 def sides(agent):
     points = agent.points("pgsonar.connection.count")
     return {flat(point["attributes"])["pgsonar.side"] for point in points}

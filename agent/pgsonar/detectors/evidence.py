@@ -84,6 +84,8 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
         evidence["pgsonar.connection.key"] = key_of(backend.connection)
     if backend.via is not None:
         evidence["pgsonar.pooler"] = backend.via.pooler
+        if backend.via.has_forgotten:
+            evidence["pgsonar.pooler.has_forgotten"] = True
         if backend.via.client is not None and backend.via.client.application is not None:
             evidence["postgresql.application_name"] = backend.via.client.application
     if backend.session is not None:

@@ -108,3 +108,4 @@ class Via(NamedTuple):
     pooler: str  # what people call it
     client: PoolerClient | None = None  # the application's connection, while one holds the session
     process: ClientProcess | None = None  # the application, where it runs on this host or node
+    has_forgotten: bool = False  # the pooler has closed the connection while the session runs on

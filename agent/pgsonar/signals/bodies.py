@@ -58,10 +58,13 @@ def _orphaned(episode: Episode, old: str) -> str:
     number = len(episode.members)
     runs = "runs on although its client is" if number == 1 else "run on although their client is"
     waiting = [f for f in episode.findings if f.evidence.get("pgsonar.leak.waits_for_lock")]
+    forgotten = [f for f in episode.findings if f.evidence.get("pgsonar.pooler.has_forgotten")]
     sentence = (
         f"{count(number, 'query')} of {episode.identity} {runs} gone, oldest {old} ({_oldest(episode)}): "
         f"{of_slots(number, episode.slots[1])} of {episode.server.label}. "
     )
+    if forgotten:
+        sentence += f"PgBouncer {forgotten[0].evidence['pgsonar.pooler']} has forgotten it and counts it no more. "
     if waiting:
         activity = waiting[0].evidence.get("postgresql.state", "statement")
         return sentence + f"One waits for a lock: when it gets it, its {activity} WILL EXECUTE."

@@ -1,0 +1,115 @@
+"""Sessions through PgBouncer: whose they are, and which of them it has forgotten."""
+
+from build import NETNS, PORT, START, backend, connection, server, tcp, title
+from pgsonar.model import (
+    SECOND,
+    Endpoint,
+    Pool,
+    Pooler,
+    PoolerClient,
+    PoolerReading,
+    PoolerServer,
+    TcpState,
+    Via,
+)
+from pgsonar.poolers import PoolerTable
+
+NOW = START + 100 * SECOND
+END = Endpoint("10.0.0.7", 41000)  # the pooler's, of its connection to the server
+POOLER = Pooler("p", (7,), NETNS, 6432, "10.0.0.7", socket_directories=frozenset({"/run/one", "/run/two"}))
+APPLICATION = PoolerClient(
+    "c1", "s1", "app", "shop", "active", "web", "10.0.0.9", 5000, Endpoint("10.0.0.7", 6432), 0.0
+)
+
+
+def reading(*, at=NOW, endpoint=None, servers=True, clients=True, pools=(), wait_time=None):
+    one = PoolerServer("s1", "c1", "app", "shop", "active", Endpoint("10.0.0.1", PORT), END, 4711)
+    return PoolerReading(
+        at=at,
+        endpoint=endpoint or Endpoint("10.0.0.7", 6432),
+        version="1.18",
+        pools=tuple(pools),
+        clients=(APPLICATION,) if clients else (),
+        servers=(one,) if servers else (),
+        wait_time=wait_time or {},
+    )
+
+
+def pooled(state=TcpState.ESTABLISHED, *, since=START):
+    return backend(title("SELECT"), bound=connection(tcp(END.port, state), state_since=since))
+
+
+def table(*readings, ends=(), ends_at=NOW):
+    made = PoolerTable()
+    made.poolers = {"p": POOLER}
+    made.ends, made.ends_at = {"p": dict.fromkeys(ends, TcpState.ESTABLISHED)}, ends_at
+    for one in readings:
+        made.take(one, 60 * SECOND)
+    return made
+
+
+def test_a_session_is_the_applications_and_after_the_pooler_has_closed_it_still_is():
+    session = pooled()
+    told = table(reading())
+    told.join(server(), [session], NOW)
+    assert session.via == Via("10.0.0.7:6432", APPLICATION)
+
+    session.connection.socket = tcp(END.port, TcpState.CLOSE_WAIT)
+    table(reading(servers=False, clients=False)).join(server(), [session], NOW)
+    assert session.via.client == APPLICATION
+
+
+def test_what_the_pooler_has_closed_and_nobody_holds_is_forgotten():
+    session = pooled(TcpState.CLOSE_WAIT, since=NOW - 3 * SECOND)
+    session.via = Via("10.0.0.7:6432", APPLICATION)
+    table().judge([session], NOW)
+
+    assert session.via.has_forgotten
+
+
+def test_what_a_living_pooler_holds_is_not_forgotten():
+    closed = pooled(TcpState.CLOSE_WAIT, since=NOW - 3 * SECOND)
+    for told in (table(ends=[END]), table(reading(at=NOW - SECOND))):
+        closed.via = Via("10.0.0.7:6432", APPLICATION)
+        told.judge([closed], NOW)
+        assert not closed.via.has_forgotten
+    running = pooled()
+    running.via = Via("10.0.0.7:6432", APPLICATION)
+    table().judge([running], NOW)
+    assert not running.via.has_forgotten
+
+
+def test_a_console_that_told_before_the_close_proves_nothing():
+    closed = pooled(TcpState.CLOSE_WAIT, since=NOW - 3 * SECOND)
+    closed.via = Via("10.0.0.7:6432", APPLICATION)
+    table(reading(at=NOW - 5 * SECOND)).judge([closed], NOW)
+
+    assert closed.via.has_forgotten
+
+
+def test_the_ends_are_read_anew_when_a_session_lost_its_pooler_since():
+    closed = pooled(TcpState.CLOSE_WAIT, since=NOW - 3 * SECOND)
+    assert not table(ends_at=NOW - 4 * SECOND).is_in_doubt([closed]), "it never came through a pooler"
+    closed.via = Via("10.0.0.7:6432")
+
+    assert table(ends_at=NOW - 4 * SECOND).is_in_doubt([closed])
+    assert not table(ends_at=NOW - 2 * SECOND).is_in_doubt([closed])
+
+
+def pool(user, used, size=5, wait=0.0):
+    return Pool("shop", user, used, 1, used, 2, 0, wait, "transaction", size)
+
+
+def test_processes_that_share_a_port_are_told_together():
+    told = table(
+        reading(endpoint=Endpoint("/run/one", 6432), pools=[pool("app", 1, wait=2.0)], wait_time={"shop": 5}),
+        reading(endpoint=Endpoint("/run/two", 6432), pools=[pool("app", 3), pool("job", 1)], wait_time={"shop": 7}),
+        reading(endpoint=Endpoint("/run/other", 6432), pools=[pool("app", 9)]),
+    )
+    together = told.of(POOLER, NOW)
+
+    assert [(p.user, p.servers_active, p.size, p.max_wait) for p in together.pools] == [
+        ("app", 4, 10, 2.0),
+        ("job", 1, 5, 0.0),
+    ]
+    assert together.wait_time == {"shop": 12}
