@@ -87,6 +87,10 @@ def test_a_database_is_called_as_the_target_calls_it(world, tmp_path):
 def test_both_sides_are_told_apart_in_one_namespace(world, tmp_path):
     server, _ = world
     told = json.loads(asked("scan", server, tmp_path, "both", "--format", "json"))
+    keys = {side: {row["key"] for row in told["connections"] if row["side"] == side} for side in ("server", "client")}
+    standing = {row["key"] for row in told["connections"] if row["state"] == "established"}
+
+    assert keys["server"] & standing == keys["client"] & standing != set(), "both ends call it the same"
 
     standing = [row for row in told["connections"] if row["state"] == "established"]
     ends = {

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 from build import START, backend, connection, server, sight, tcp, title
 from pgsonar.config.schema import LeaksProcessor
@@ -56,85 +57,21 @@ def busy():
     return sight(backends, sockets, at=AT, of=of)
 
 
-GOLDEN_80 = """\
-orders-db:5432   primary   PostgreSQL 15   pid 100   03:04:05Z
-SLOTS 19 of 30 used: applications have 19 of 27, 3 reserved for superusers
-TTTTTTTTONNNa.....u___________
-T in transaction 8  O orphan 1  N no login yet 3  a active 1  . idle 5
-u idle, unix socket 1
-
-WHY   1   8 slots  checkout@10.0.0.7 leaves transactions open, since 02:49:53Z
-                   (certain)
-      2   3 slots  10.4.7.31 connects and never finishes its login, since
-                   02:49:53Z  (certain)
-      3    1 slot  reports@10.4.8.4: client gone, query runs on, since 02:49:53Z
-                    (certain)
-      not: accept queue (2)
-DO    sudo -u postgres psql -p 5432 -c "select pg_terminate_backend(1)"
-      ends the session, rolls its transaction back, frees the slot within
-      milliseconds; works: 11 slots free
-
-HOLDER             FROM             SLOTS IN-XACT ACTIVE IDLE  OLDEST VERDICT
-checkout@orders    10.0.0.7             8       8      0    0  14m12s LEAK
-billing@orders     10.4.9.10            5       0      1    4  14m12s
-legacy_etl@orders  10.4.7.31            3       0      0    0  14m12s AUTH STUCK
-a_service_with_a_~ 2001:db8::17:4       1       0      0    1  14m12s
-postgres@postgres  unix socket          1       0      0    1  14m12s
-reports@orders     10.4.8.4             1       0      0    0  14m12s ORPHANED
-TOTAL 19           pg_stat_activity would say 16: the 3 without login are not in
-                   it
-
-NO SLOT      walsender 1, worker 1, pre-startup 0 of 104, TIME_WAIT 1, accept
-             queue 2
-SEEN WITH    process titles, sockets, pg_control; 1 session joined to a socket
-NOT SEEN     locks held, application names, transaction ages: add
-             receivers.postgresql (pg_monitor, 1 slot)
-NOT SEEN     pg_control: run as the postgres user
-"""
-
-GOLDEN_100 = """\
-orders-db:5432   primary   PostgreSQL 15   pid 100   03:04:05Z
-SLOTS 19 of 30 used: applications have 19 of 27, 3 reserved for superusers
-TTTTTTTTONNNa.....u___________
-T in transaction 8  O orphan 1  N no login yet 3  a active 1  . idle 5  u idle, unix socket 1
-
-WHY   1   8 slots  checkout@10.0.0.7 leaves transactions open, since 02:49:53Z  (certain)
-      2   3 slots  10.4.7.31 connects and never finishes its login, since 02:49:53Z  (certain)
-      3    1 slot  reports@10.4.8.4: client gone, query runs on, since 02:49:53Z  (certain)
-      not: accept queue (2)
-DO    sudo -u postgres psql -p 5432 -c "select pg_terminate_backend(1)"
-      ends the session, rolls its transaction back, frees the slot within milliseconds; works: 11
-      slots free
-
-HOLDER                        FROM                      SLOTS IN-XACT ACTIVE IDLE  OLDEST VERDICT
-checkout@orders               10.0.0.7                      8       8      0    0  14m12s LEAK
-billing@orders                10.4.9.10                     5       0      1    4  14m12s
-legacy_etl@orders             10.4.7.31                     3       0      0    0  14m12s AUTH STUCK
-a_service_with_a_long_name@a~ 2001:db8::17:4                1       0      0    1  14m12s
-postgres@postgres             unix socket                   1       0      0    1  14m12s
-reports@orders                10.4.8.4                      1       0      0    0  14m12s ORPHANED
-TOTAL 19           pg_stat_activity would say 16: the 3 without login are not in it
-
-NO SLOT      walsender 1, worker 1, pre-startup 0 of 104, TIME_WAIT 1, accept queue 2
-SEEN WITH    process titles, sockets, pg_control; 1 session joined to a socket
-NOT SEEN     locks held, application names, transaction ages: add receivers.postgresql (pg_monitor,
-             1 slot)
-NOT SEEN     pg_control: run as the postgres user
-
-NOT SEEN     the target other matches no running server"""
+def golden(name):
+    return (Path(__file__).parent / name).read_text().splitlines()
 
 
 def test_the_screen_at_80_columns():
     lines = scan_lines(look(busy()), 80)
 
-    assert "\n".join(lines) == GOLDEN_80
+    assert lines[:-1] == golden("scan_80.txt")
     assert max(map(len, lines)) <= 80
 
 
 def test_the_screen_at_100_columns():
     lines = scan_lines(look(busy(), missing=["the target other matches no running server"]), 100)
 
-    assert "\n".join(lines) == GOLDEN_100
+    assert lines == golden("scan_100.txt")
     assert max(map(len, lines)) <= 100
 
 

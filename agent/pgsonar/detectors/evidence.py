@@ -81,7 +81,9 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
         evidence["pgsonar.evidence.context_switches"] = backend.switches
     if backend.connection is not None:
         evidence["pgsonar.evidence.tcp"] = tcp_text(backend.connection)
-        evidence["pgsonar.connection.key"] = key_of(backend.connection)
+        evidence["pgsonar.connection.key"] = connection_key(
+            backend.connection.socket.remote, backend.connection.socket.local
+        )
     if backend.via is not None:
         evidence["pgsonar.pooler"] = backend.via.pooler
         if backend.via.has_forgotten:
@@ -117,9 +119,9 @@ def _guards(settings: dict[str, str]) -> str | None:
     return ", ".join(guards) or None
 
 
-def key_of(connection: Connection) -> str:
+def connection_key(client: Endpoint, server: Endpoint) -> str:
     """What agents on both ends of a hop call a connection: the client's end first."""
-    return f"{connection.socket.remote}-{connection.socket.local}"
+    return f"{client}-{server}"
 
 
 def tcp_text(connection: Connection) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from pgsonar.detectors.evidence import connection_key
 from pgsonar.model import Backend, Connection, Destination, Pooling, Sight, Socket, TcpState, Via
 from pgsonar.signals.advice import next_step
 from pgsonar.verdicts import Look, Verdict
@@ -101,6 +102,7 @@ def _hops(pooling: Pooling) -> Iterable[Json]:
             server=pooling.pooler.id,
             side="pooler_client",
             **_tcp(socket),
+            key=connection_key(socket.remote, socket.local),
             user=client.user if client is not None else None,
             database=client.database if client is not None else None,
             activity=client.state if client is not None else None,
@@ -122,6 +124,7 @@ def _outgoing(place: Destination, connections: Iterable[Connection]) -> Iterable
             server=place.label,
             side="client",
             **_tcp(connection.socket),
+            key=connection_key(connection.socket.local, connection.socket.remote),
             state_seconds=_state_seconds(connection),
             client=connection.client._asdict() if connection.client else None,
         )
@@ -129,7 +132,7 @@ def _outgoing(place: Destination, connections: Iterable[Connection]) -> Iterable
 
 _COLUMNS = (
     *("server", "side", "state", "local_address", "local_port", "remote_address", "remote_port", "inode"),
-    *("backend_pid", "user", "database", "activity", "age_seconds", "state_seconds", "client", "via"),
+    *("backend_pid", "user", "database", "activity", "age_seconds", "state_seconds", "client", "via", "key"),
 )
 
 
@@ -170,6 +173,7 @@ def _connection(sight: Sight, connection: Connection | None, backend: Backend | 
         server=sight.server.id,
         side="server",
         **_tcp(socket),
+        key=connection_key(socket.remote, socket.local) if socket is not None else None,
         backend_pid=backend.pid if backend else None,
         user=title.user if title else None,
         database=title.database if title else None,

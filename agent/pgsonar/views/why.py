@@ -27,7 +27,7 @@ def why_lines(
         many = len(verdict.findings)
         slots = count(many, "client" if verdict.kind == "accept_queue" else "slot")
         since = f", {_since(sight, verdict, clock)}" if verdict.onset is not None else ""
-        text = f"{_SAID[verdict.kind](verdict)}{since}  ({verdict.findings[0].confidence})"
+        text = f"{_SAID[verdict.kind](verdict)}{since} ({verdict.findings[0].confidence})"
         lines += wrap(f"{'WHY' if number == 1 else '':<5} {number}  {slots:>8}  ", text, width)
     if len(causes) > SHOWN:
         lines.append(f"         and {len(causes) - SHOWN} more")
