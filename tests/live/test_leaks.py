@@ -200,6 +200,7 @@ def test_a_postmaster_that_does_not_accept(world, app):
         waiting = socket.create_connection(("127.0.0.1", server.port))
         port = waiting.getsockname()[1]
         event = must_be_named(agent, "accept_queue", time.time(), port=port)
+        assert event["attributes"]["pgsonar.listener.backlog.limit"] > 0
     finally:
         os.kill(server.pid, signal.SIGCONT)
     must_be_resolved(agent, event)

@@ -1,6 +1,7 @@
 """Leak events and spans: what they carry and how they read."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,9 @@ from build import START, backend, connection, server, sight, tcp, title
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.detectors import rules
 from pgsonar.episodes import EpisodeTracker
-from pgsonar.model import SECOND, Limits, Moment, TcpState
+from pgsonar.model import SECOND, ClientProcess, EpisodeEvent, Limits, Moment, Session, TcpState
 from pgsonar.signals.advice import GUARDS
+from pgsonar.signals.bodies import body
 from pgsonar.signals.leaks import MEMBERS_LISTED, attributes, event_row, fingerprint, span_row
 
 WALL = 1_700_000_000 * SECOND
@@ -154,3 +156,22 @@ def test_the_next_command_never_ends_superusers_ddl_or_copies(user, activity):
 
 def test_every_kind_knows_what_would_have_ended_it():
     assert {rule.kind for rule in rules(LeaksProcessor())} == set(GUARDS)
+
+
+def test_the_sentence_begins_with_the_application_and_else_with_the_process():
+    one, other = (backend(title("idle in transaction"), pid=pid, bound=connection(tcp(pid))) for pid in (1, 2))
+    for each in (one, other):
+        each.session = Session(each.pid, "client backend", START, application="checkout")
+        each.connection.client = ClientProcess(9, 0, "python3", unit="checkout.service")
+
+    def sentence():
+        episode = told([one, other])[0]["idle_in_transaction"].episode
+        clients = {backend.pid: backend.client for backend in (one, other)}
+        episode.findings = [replace(finding, client=clients[finding.pid]) for finding in episode.findings]
+        return body(EpisodeEvent("opened", episode, "threshold", moment()))
+
+    assert sentence().startswith("checkout (app@10.0.0.7) leaves transactions open: 2 of 27 slots of db-1:5432.")
+    other.session = Session(2, "client backend", START, application="another")
+    assert sentence().startswith("app@10.0.0.7, checkout.service (python3, pid 9), leaves transactions open: 2 of 27")
+    one.connection.client = other.connection.client = ClientProcess(9, 0, "haproxy")
+    assert sentence().startswith("app@10.0.0.7 leaves transactions open"), "a proxy is not who leaks"

@@ -78,7 +78,7 @@ def test_each_metric_reads_its_own_value():
     sockets = [
         connection(tcp(1, rx=21, tx=31)),
         connection(tcp(2, TcpState.CLOSE_WAIT, rx=1)),
-        connection(tcp(0, TcpState.LISTEN, rx=7)),
+        connection(tcp(0, TcpState.LISTEN, rx=7, tx=244)),
     ]
     what = reading([backend(title()), backend(title(kind=BackendKind.UNKNOWN))], sockets)
 
@@ -107,6 +107,7 @@ def test_each_metric_reads_its_own_value():
         ({"db.namespace": "small", "pgsonar.limit.part": "limit"}, 9),
     ]
     assert values(what, "pgsonar.listener.backlog") == [({}, 7)]
+    assert values(what, "pgsonar.listener.backlog.limit") == [({}, 244)]
     assert values(what, "pgsonar.listener.overflow") == [({}, 13)]
     assert values(what, "pgsonar.queue.receive") == [({}, 22)]
     assert values(what, "pgsonar.queue.send") == [({}, 31)]
@@ -195,7 +196,7 @@ def test_no_metric_is_about_a_single_connection():
 
 
 def test_points_carry_only_the_attributes_the_catalog_declares():
-    what = reading([backend(title())], [connection(tcp(1)), connection(tcp(0, TcpState.LISTEN))])
+    what = reading([backend(title())], [connection(tcp(1)), connection(tcp(0, TcpState.LISTEN, tx=244))])
     declared = {metric.name: set(metric.attributes) | {"server.address", "server.port"} for metric in ALL_OF_SERVERS}
     rows = server_rows(what, 5, NOW, {})
 

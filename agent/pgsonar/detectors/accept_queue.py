@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgsonar.detectors.evidence import Evidence
 from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import Connection, Finding, Severity, Sight, TcpState
 
@@ -25,9 +26,11 @@ class AcceptQueue:
         return no_sockets(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
-        backlog = sum(listener.socket.rx_queue for listener in sight.listeners)
-        if not backlog:
+        if not sight.backlog:
             return
+        evidence: Evidence = {"pgsonar.listener.backlog": sight.backlog}
+        if sight.backlog_limit is not None:
+            evidence["pgsonar.listener.backlog.limit"] = sight.backlog_limit
         phase = "overflow" if sight.overflowing else "backlog"
         for connection in sight.connections:
             if not _waits(connection):
@@ -41,7 +44,7 @@ class AcceptQueue:
                 port=remote.port,
                 onset=connection.opened_at,
                 severity=Severity.CRITICAL,
-                evidence={"pgsonar.leak.phase": phase, "pgsonar.listener.backlog": backlog},
+                evidence=evidence | {"pgsonar.leak.phase": phase},
             )
 
 

@@ -52,3 +52,13 @@ class Sight:
     overflowing: bool = False  # the kernel dropped clients of a full accept queue within the last ten seconds
     reading: DatabaseReading | None = None  # what its login told last
     refused: int = 0  # clients refused for want of a slot within the last minute, as its log tells
+
+    @property
+    def backlog(self) -> int:
+        """Connections that wait to be accepted."""
+        return sum(listener.socket.rx_queue for listener in self.listeners)
+
+    @property
+    def backlog_limit(self) -> int | None:
+        """How many may wait; only sock_diag tells."""
+        return sum(listener.socket.tx_queue for listener in self.listeners) or None

@@ -35,6 +35,17 @@ def _whose(episode: Episode) -> str:
     return f"of {episode.identity} " if episode.identity else ""
 
 
+def _who(episode: Episode) -> str:
+    """`checkout (app@10.0.0.7)`: the application where all members have one, and what they have in common."""
+    names = {finding.evidence.get("postgresql.application_name") for finding in episode.findings}
+    (name,) = names if len(names) == 1 else (None,)
+    if name:
+        return f"{name} ({episode.identity})"
+    client = episode.findings[0].client
+    is_known = client is not None and not client.is_proxy and {f.client for f in episode.findings} == {client}
+    return f"{episode.identity}, {client.label}," if client is not None and is_known else episode.identity
+
+
 def _oldest(episode: Episode) -> str:
     """`pid 4711, 10.4.1.7:40112`: where to look first."""
     member = episode.members[0]
@@ -49,7 +60,7 @@ def _idle_in_transaction(episode: Episode, old: str) -> str:
     aborted = any(finding.evidence.get("pgsonar.leak.aborted") for finding in episode.findings)
     consequence = "The transaction has failed and only ROLLBACK ends it. " if aborted else ""
     return (
-        f"{episode.identity} leaves transactions open: {slots} of {episode.server.label}. Oldest idle {old} "
+        f"{_who(episode)} leaves transactions open: {slots} of {episode.server.label}. Oldest idle {old} "
         f"({_oldest(episode)}). {consequence}Its locks and the vacuum horizon are held until it commits or ends."
     )
 
@@ -60,7 +71,7 @@ def _orphaned(episode: Episode, old: str) -> str:
     waiting = [f for f in episode.findings if f.evidence.get("pgsonar.leak.waits_for_lock")]
     forgotten = [f for f in episode.findings if f.evidence.get("pgsonar.pooler.has_forgotten")]
     sentence = (
-        f"{count(number, 'query')} of {episode.identity} {runs} gone, oldest {old} ({_oldest(episode)}): "
+        f"{count(number, 'query')} of {_who(episode).rstrip(',')} {runs} gone, oldest {old} ({_oldest(episode)}): "
         f"{of_slots(number, episode.slots[1])} of {episode.server.label}. "
     )
     if forgotten:

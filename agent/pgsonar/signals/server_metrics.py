@@ -199,7 +199,15 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         "{connection}",
         (),
         "Connections the kernel has completed and the postmaster has not accepted.",
-        lambda reading: [({}, sum(listener.socket.rx_queue for listener in reading.sight.listeners))],
+        lambda reading: [({}, reading.sight.backlog)],
+    ),
+    Metric(
+        "pgsonar.listener.backlog.limit",
+        "gauge",
+        "{connection}",
+        (),
+        "How many connections may wait to be accepted; absent where procfs is read, which does not tell it.",
+        lambda reading: [] if reading.sight.backlog_limit is None else [({}, reading.sight.backlog_limit)],
     ),
     Metric(
         "pgsonar.listener.overflow",

@@ -27,3 +27,8 @@ def count(number: int, noun: str) -> str:
 def of_slots(used: int, ceiling: int | None) -> str:
     """`3 of 27 slots`, or what can be said without the ceiling."""
     return f"{used} of {ceiling} slots" if ceiling is not None else f"{count(used, 'slot')} (limit unknown)"
+
+
+def out_of(number: int, limit: int | None) -> str:
+    """`3 of 244`, or what can be said without the limit."""
+    return str(number) if limit is None else f"{number} of {limit}"

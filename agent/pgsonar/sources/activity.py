@@ -132,7 +132,7 @@ class ActivityReader:
         return {row["pid"]: row["locks"] for row in self._login.ask(statement("locks"), {"pids": pids})}
 
     def _limits(self) -> Limits:
-        reserved = (self._number("superuser_reserved_connections") or 0) + (self._number("reserved_connections") or 0)
+        reserved = sum(self._number(name) or 0 for name in self._settings if name.endswith("reserved_connections"))
         settings = {name: self._number(name) or 0 for name in ("max_connections", *CHILDREN)}
         return Limits(self._number("max_connections"), reserved, "login", children=child_limit(self._major, settings))
 

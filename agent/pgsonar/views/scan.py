@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pgsonar.model import Connection, Destination, Pooling, Sight, TcpState
-from pgsonar.signals.words import age, count
+from pgsonar.signals.words import age, count, out_of
 from pgsonar.verdicts import Look, Seen
 from pgsonar.views.holders import bar_lines, holder_lines, peer_lines
 from pgsonar.views.layout import fit, wrap
@@ -121,8 +121,7 @@ def _no_slot(sight: Sight, width: int) -> list[str]:
     parts = [f"{name} {held.get(name, 0)}" for name in ("walsender", "worker")]
     parts.append(children_text(sight))
     parts.append(f"TIME_WAIT {states[TcpState.TIME_WAIT]}")
-    waiting = sum(listener.socket.rx_queue for listener in sight.listeners)
-    parts.append(f"accept queue {waiting}")
+    parts.append(f"accept queue {out_of(sight.backlog, sight.backlog_limit)}")
     lines = wrap("NO SLOT      ", ", ".join(parts), width)
     lines += wrap("SEEN WITH    ", _seen_with(sight), width)
     if sight.reading is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pgsonar.model import Activity, BackendKind, Server, Sight
 from pgsonar.signals.advice import next_step
-from pgsonar.signals.words import age, count
+from pgsonar.signals.words import age, count, out_of
 from pgsonar.verdicts import Verdict
 from pgsonar.views.layout import wrap
 
@@ -97,15 +97,14 @@ _ABSENT: dict[str, Callable[[Sight], str]] = {
     "auth_stuck": lambda sight: (
         f"stuck logins ({sight.ledger.holders['authenticating'] + sight.ledger.holders['starting']})"
     ),
-    "accept_queue": lambda sight: f"accept queue ({sum(row.socket.rx_queue for row in sight.listeners)})",
+    "accept_queue": lambda sight: f"accept queue ({out_of(sight.backlog, sight.backlog_limit)})",
 }
 
 
 def children_text(sight: Sight) -> str:
     """Children that hold no slot yet, beside how many children there can be."""
     number = sight.ledger.no_slot.get(BackendKind.PRESTARTUP.value, 0)
-    limit = sight.server.limits.children
-    return f"pre-startup {number}" + (f" of {limit}" if limit is not None else "")
+    return f"pre-startup {out_of(number, sight.server.limits.children)}"
 
 
 def would_say(server: Server, used: int, not_listed: int) -> str | None:

@@ -8,3 +8,4 @@ select name, setting, unit
                 'idle_session_timeout', 'transaction_timeout', 'client_connection_check_interval',
                 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout',
                 'track_activity_query_size')
+    or name like '%.%reserved_connections'  -- a provider's own, such as rds.rds_superuser_reserved_connections
