@@ -178,7 +178,7 @@ def test_scan_shows_every_session_and_its_slot(tmp_path):
         ).stdout
     told = json.loads(machine.stdout)
 
-    assert set(told) - {"poolers"} == {"time", "servers", "connections", "ledgers", "missing"}
+    assert set(told) - {"poolers"} == {"time", "servers", "connections", "ledgers", "missing", "verdicts"}
     assert [(s["id"], s["port"], s["limit"], s["ceiling"]) for s in told["servers"]] == [("db", server.port, 30, 27)]
     ours = [c for c in told["connections"] if c["remote_port"] == port]
     assert [(c["backend_pid"], c["state"], c["activity"], c["user"]) for c in ours] == [

@@ -43,7 +43,7 @@ def replication(port):
     return client
 
 
-@pytest.fixture(scope="module", params=[15, 16, 18])
+@pytest.fixture(scope="module", params=[12, 13, 14, 15, 16, 17, 18])
 def server(request):
     settings = {"unix_socket_permissions": "0777", "max_connections": 40, "authentication_timeout": 600}
     with postgres(request.param, **settings) as running, contextlib.ExitStack() as stack:
