@@ -143,8 +143,10 @@ def _together(readings: list[PoolerReading]) -> PoolerReading:
         return first
     pools: dict[tuple[str, str], list[Pool]] = {}
     waited: Counter[str] = Counter()
+    waits: Counter[str] = Counter()
     for reading in readings:
         waited.update(reading.wait_time)
+        waits.update(reading.waits)
         for pool in reading.pools:
             pools.setdefault((pool.database, pool.user), []).append(pool)
     return replace(
@@ -153,6 +155,7 @@ def _together(readings: list[PoolerReading]) -> PoolerReading:
         clients=tuple(client for reading in readings for client in reading.clients),
         servers=tuple(server for reading in readings for server in reading.servers),
         wait_time=dict(waited),
+        waits=dict(waits),
         missing=tuple(sentence for reading in readings for sentence in reading.missing),
     )
 

@@ -13,7 +13,7 @@ from pgsonar.config.units import Duration
 from pgsonar.demo.receiver import Answer, Receiver
 from pgsonar.exporters import build
 from pgsonar.model import Resource
-from pgsonar.signals.rows import Batch, EventRow, Exemplar, MetricRow, Point, SpanRow
+from pgsonar.signals.rows import Batch, EventRow, Exemplar, MetricRow, Point, SpanRow, Spread
 
 QUICK = RetryOnFailure(initial_interval=Duration(0.05), max_interval=Duration(0.1))
 HERE = Resource((("server.address", "db-1"), ("server.port", 5432)))
@@ -291,6 +291,21 @@ def test_the_file_holds_a_line_of_json_for_each_request_as_the_collector_writes_
     assert (total["aggregationTemporality"], total["isMonotonic"]) == (2, True)
     assert total["dataPoints"][0]["exemplars"][0]["spanId"] == f"{SPAN:016x}"
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_histogram_without_buckets_has_a_count_and_a_sum_and_nothing_made_up(tmp_path, capsys):
+    waits = MetricRow("m", "histogram", "s", "", [Point({"a": "b"}, Spread(7, 2.5), 1, 2)])
+    path = tmp_path / "out.jsonl"
+    for exporter in (build("file", FileExporter(path=str(path))), build("debug", DebugExporter())):
+        exporter.export(Batch("metrics", [(Resource(()), [waits])]))
+        exporter.close(5)
+    (metric,) = json.loads(path.read_text())["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]
+    (point,) = metric["histogram"]["dataPoints"]
+
+    assert (point["count"], point["sum"], point["bucketCounts"]) == ("7", 2.5, ["7"])
+    assert not {"min", "max", "explicitBounds"} & point.keys()
+    assert metric["histogram"]["aggregationTemporality"] == 2
+    assert "7x 2.5 s" in capsys.readouterr().err
 
 
 def test_a_disk_that_refuses_is_tried_again(tmp_path):

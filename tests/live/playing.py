@@ -97,7 +97,7 @@ class Agent:
             for scope in resource["scopeMetrics"]
             for metric in scope["metrics"]
             if metric["name"] == name
-            for point in next(metric[shape] for shape in ("sum", "gauge") if shape in metric)["dataPoints"]
+            for point in next(metric[shape] for shape in ("sum", "gauge", "histogram") if shape in metric)["dataPoints"]
         ]
 
     def wait_for(self, look, seconds: float, otherwise: str):

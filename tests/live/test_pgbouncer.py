@@ -92,6 +92,8 @@ def test_the_console_is_read_with_both_ends_of_each_connection(bouncer):
         assert one.backend_pid
         assert one.local is not None
         assert client.local.port == bouncer.port
+    is_counted = pool.mode == "transaction" or not reading.version.startswith(tuple(f"1.{n}." for n in range(18, 23)))
+    assert ("postgres" in reading.waits) == is_counted
     assert "auth_query" not in reading.settings
     assert reading.settings["default_pool_size"] == "5"
 

@@ -31,7 +31,7 @@ from pgsonar.signals.identity import Identity
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metrics import agent_rows, pooler_rows, server_rows
 from pgsonar.signals.names import StickyNames
-from pgsonar.signals.rows import Exemplar
+from pgsonar.signals.rows import Exemplar, Spread
 from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading, state_of
 
 ALL_OF_SERVERS = (*SERVER_METRICS, *LOGIN_METRICS)
@@ -214,6 +214,7 @@ def test_a_pooler_tells_of_both_hops_and_of_its_pools():
         clients=(),
         servers=(),
         wait_time={"shop": 2500000},
+        waits={"shop": 4},
     )
     pooler = Pooler("p", (7,), 1, 6432, "10.0.0.9")
     ends = {Endpoint("10.0.0.9", 4): TcpState.ESTABLISHED}
@@ -234,6 +235,7 @@ def test_a_pooler_tells_of_both_hops_and_of_its_pools():
     assert told_by("db.client.connection.max") == [({}, 5)]
     assert told_by("db.client.connection.pending_requests") == [({}, 3)]
     assert told_by("pgsonar.pool.wait") == [({}, 7.5)]
+    assert told_by("db.client.connection.wait_time") == [({}, Spread(4, 2.5))]
     assert told_by("pgsonar.pool.waited") == [({"db.namespace": "shop"}, 2.5)]
     (point, _) = rows["db.client.connection.count"].points
     assert point.attributes["db.client.connection.pool.name"] == "10.0.0.9:6432/shop/app"

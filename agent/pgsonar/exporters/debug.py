@@ -33,7 +33,8 @@ def _metrics(message: Message) -> list[str]:
     for scope in (scope for resource in message.resource_metrics for scope in resource.scope_metrics):
         for metric in scope.metrics:
             for point in getattr(metric, metric.WhichOneof("data")).data_points:
-                value = getattr(point, point.WhichOneof("value"))
+                is_spread = metric.WhichOneof("data") == "histogram"
+                value = f"{point.count}x {point.sum}" if is_spread else getattr(point, point.WhichOneof("value"))
                 lines.append(f"metric {metric.name}{_attributes(point.attributes)} {value} {metric.unit}")
     return lines
 

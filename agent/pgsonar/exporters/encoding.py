@@ -7,7 +7,7 @@ version is pinned in pyproject.toml. Sums are cumulative.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from google.protobuf.message import Message
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -24,7 +24,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from pgsonar import __version__
 from pgsonar.model import Resource
-from pgsonar.signals.rows import Batch, EventRow, MetricRow, Point, Signal, SpanRow
+from pgsonar.signals.rows import Batch, EventRow, MetricRow, Point, Signal, SpanRow, Spread
 
 _SCOPE = InstrumentationScope("pgsonar", __version__)
 _CUMULATIVE = sdk_export.AggregationTemporality.CUMULATIVE
@@ -62,6 +62,9 @@ def _resource_metrics(resource: Resource, rows: list[MetricRow]) -> sdk_export.R
 
 
 def _metric(row: MetricRow) -> sdk_export.Metric:
+    if row.kind == "histogram":
+        spreads = sdk_export.Histogram([_spread(point) for point in row.points], _CUMULATIVE)
+        return sdk_export.Metric(row.name, row.description, row.unit, spreads)
     points = [_point(point, gauge=row.kind == "gauge") for point in row.points]
     if row.kind == "gauge":
         return sdk_export.Metric(row.name, row.description, row.unit, sdk_export.Gauge(points))
@@ -73,6 +76,23 @@ def _point(point: Point, *, gauge: bool) -> sdk_export.NumberDataPoint:
     exemplars = [sdk_metrics.Exemplar({}, e.value, e.time_unix, e.span_id, e.trace_id) for e in point.exemplars]
     start = None if gauge else point.start_unix
     return sdk_export.NumberDataPoint(point.attributes, start, point.time_unix, point.value, exemplars)  # type: ignore[arg-type]
+
+
+def _spread(point: Point) -> sdk_export.HistogramDataPoint:
+    """One bucket for everything; the least and the most are not known, and then left out."""
+    count, total = cast("Spread", point.value)
+    unknown = cast("float", None)
+    return sdk_export.HistogramDataPoint(
+        attributes=point.attributes,
+        start_time_unix_nano=point.start_unix,
+        time_unix_nano=point.time_unix,
+        count=count,
+        sum=total,
+        bucket_counts=[count],
+        explicit_bounds=[],
+        min=unknown,
+        max=unknown,
+    )
 
 
 def _event(row: EventRow, resource: Resource) -> ReadableLogRecord:

@@ -89,6 +89,7 @@ class PoolerReading:
     servers: tuple[PoolerServer, ...]
     settings: dict[str, str] = field(default_factory=dict)
     wait_time: dict[str, int] = field(default_factory=dict)  # us clients have waited in all, by database
+    waits: dict[str, int] = field(default_factory=dict)  # how many times one was given a server; absent where not told
     missing: tuple[str, ...] = ()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pgsonar.model import Connection, Pool, Pooling
 from pgsonar.signals.metric import Metric, Reading, by_state
+from pgsonar.signals.rows import Spread
 
 
 def _hops(reading: Pooling) -> Reading:
@@ -26,6 +27,13 @@ def _pool_connections(reading: Pooling) -> Reading:
     for state, value in (("used", lambda p: p.servers_active), ("idle", lambda p: p.servers_idle)):
         for attributes, number in _per_pool(value)(reading):
             yield attributes | {"db.client.connection.state": state}, number
+
+
+def _wait_times(reading: Pooling) -> Reading:
+    told = reading.reading
+    for database, waits in (told.waits if told is not None else {}).items():
+        waited = told.wait_time.get(database, 0) / 1e6 if told is not None else 0.0
+        yield {"db.client.connection.pool.name": f"{reading.pooler.label}/{database}"}, Spread(waits, waited)
 
 
 POOLER_METRICS: tuple[Metric[Pooling], ...] = (
@@ -60,6 +68,15 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         ("db.client.connection.pool.name",),
         "Clients that wait for a server connection.",
         _per_pool(lambda pool: pool.clients_waiting),
+    ),
+    Metric(
+        "db.client.connection.wait_time",
+        "histogram",
+        "s",
+        ("db.client.connection.pool.name",),
+        "How often clients were given a server connection and how long they waited in all, by database; PgBouncer "
+        "tells no buckets, and before 1.23 no number for session pooling.",
+        _wait_times,
     ),
     Metric(
         "pgsonar.pool.wait",

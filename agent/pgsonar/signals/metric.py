@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from pgsonar.model import TcpState
-from pgsonar.signals.rows import Attributes
+from pgsonar.signals.rows import Attributes, Kind, Value
 
 Read = TypeVar("Read")
 
 
-Reading = Iterable[tuple[Attributes, int | float]]
+Reading = Iterable[tuple[Attributes, Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Metric(Generic[Read]):
     """One metric, and how it is read from a ServerReading or an AgentReading."""
 
     name: str
-    kind: Literal["gauge", "counter", "updowncounter"]
+    kind: Kind
     unit: str
     attributes: tuple[str, ...]
     sentence: str

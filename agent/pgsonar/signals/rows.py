@@ -12,6 +12,7 @@ from pgsonar.model import Resource
 
 AttributeValue = str | int | float | bool | tuple[str, ...]
 Attributes = dict[str, AttributeValue]
+Kind = Literal["gauge", "counter", "updowncounter", "histogram"]
 
 
 class Exemplar(NamedTuple):
@@ -23,21 +24,34 @@ class Exemplar(NamedTuple):
     span_id: int
 
 
+class Spread(NamedTuple):
+    """What a histogram without buckets tells: how many measurements there were, and their sum."""
+
+    measurements: int
+    total: float
+
+
+Value = int | float | Spread
+
+
 class Point(NamedTuple):
     """One value of one series. `start_unix` is when the sum began (ignored for gauges)."""
 
     attributes: Attributes
-    value: int | float
+    value: Value
     start_unix: int
     time_unix: int
     exemplars: tuple[Exemplar, ...] = ()
 
 
 class MetricRow(NamedTuple):
-    """One metric of one resource. A counter is a monotonic sum, an updowncounter one that may fall."""
+    """One metric of one resource. A counter is a monotonic sum, an updowncounter one that may fall.
+
+    The values of a histogram are Spreads, those of all others numbers.
+    """
 
     name: str
-    kind: Literal["gauge", "counter", "updowncounter"]
+    kind: Kind
     unit: str
     description: str
     points: list[Point]

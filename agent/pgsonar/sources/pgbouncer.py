@@ -7,7 +7,7 @@ are the console's own (https://www.pgbouncer.org/usage.html), and nothing is eve
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pgsonar.model import Endpoint, Pool, PoolerClient, PoolerReading, PoolerServer
 from pgsonar.sources.login import Login, Row
@@ -28,6 +28,7 @@ class ConsoleReader:
         pools = tuple(_pool(row, databases) for row in ask("show pools") if row["database"] != DATABASE)
         clients = tuple(_client(row) for row in ask("show clients") if row["database"] != DATABASE)
         servers = tuple(_server(row) for row in ask("show servers"))
+        stats = [row for row in ask("show stats") if row["database"] != DATABASE]
         at = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         settings = {row["key"]: row["value"] for row in ask("show config") if row["key"] not in _SECRET}
         return PoolerReading(
@@ -38,11 +39,24 @@ class ConsoleReader:
             clients=clients,
             servers=servers,
             settings={name: value for name, value in settings.items() if value},
-            wait_time={row["database"]: int(row["total_wait_time"]) for row in ask("show stats")},
+            wait_time={row["database"]: int(row["total_wait_time"]) for row in stats},
+            waits=_waits(stats, pools),
         )
 
 
+_ASSIGNED = "total_server_assignment_count"
 _SECRET = ("auth_query", "server_tls_key_file", "client_tls_key_file")
+
+
+def _waits(stats: list[Row], pools: Iterable[Pool]) -> dict[str, int]:
+    """How many times a client was given a server connection, by database.
+
+    PgBouncer counts that since 1.23. Before, it is once a transaction, but not where a session keeps its connection.
+    """
+    sessions = {pool.database for pool in pools if pool.mode == "session"}
+    told = {row["database"]: _number(row, _ASSIGNED) for row in stats if _ASSIGNED in row}
+    by_transactions = {row["database"]: _number(row, "total_xact_count") for row in stats}
+    return {name: number for name, number in by_transactions.items() if name not in sessions} | told
 
 
 def _number(row: Mapping[str, object], name: str) -> int:
