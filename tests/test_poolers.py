@@ -1,5 +1,7 @@
 """Sessions through PgBouncer: whose they are, and which of them it has forgotten."""
 
+from dataclasses import replace
+
 from build import NETNS, PORT, START, backend, connection, server, tcp, title
 from pgsonar.model import (
     SECOND,
@@ -106,10 +108,33 @@ def test_processes_that_share_a_port_are_told_together():
         reading(endpoint=Endpoint("/run/two", 6432), pools=[pool("app", 3), pool("job", 1)], wait_time={"shop": 7}),
         reading(endpoint=Endpoint("/run/other", 6432), pools=[pool("app", 9)]),
     )
-    together = told.of(POOLER, NOW)
+    together = told.of(replace(POOLER, pids=(7, 8)), NOW)
 
     assert [(p.user, p.servers_active, p.size, p.max_wait) for p in together.pools] == [
         ("app", 4, 10, 2.0),
         ("job", 1, 5, 0.0),
     ]
     assert together.wait_time == {"shop": 12}
+
+
+def test_two_consoles_of_one_process_are_not_added_up():
+    by_tcp = reading(pools=[pool("app", 3)])
+    by_socket = reading(endpoint=Endpoint("/run/one", 6432), pools=[pool("app", 3)])
+
+    assert table(by_tcp, by_socket).of(POOLER, NOW).pools == by_tcp.pools
+
+
+def test_a_console_on_a_loopback_is_of_the_pooler_of_our_own_namespace():
+    told = table(reading(endpoint=Endpoint("localhost", 6432)))
+
+    assert told.of(POOLER, NOW) is not None
+    assert told.of(replace(POOLER, is_here=False), NOW) is None
+
+
+def test_when_the_console_falls_silent_nobody_is_blamed_for_what_comes_later():
+    session = pooled()
+    told = table(reading())
+    told.join(server(), [session], NOW)
+    told.join(server(), [session], NOW + 61 * SECOND)
+
+    assert session.via == Via("10.0.0.7:6432")

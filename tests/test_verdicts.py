@@ -1,7 +1,8 @@
 """What one look says: leaks older than their `after`, and nothing that it cannot date."""
 
 from build import START, backend, connection, sight, tcp, title
-from pgsonar.config.schema import LeaksProcessor
+from pgsonar.config.schema import LeakKind, LeaksProcessor, ShareKind
+from pgsonar.config.units import Duration
 from pgsonar.detectors import rules
 from pgsonar.model import SECOND, Severity, TcpState
 from pgsonar.verdicts import untold, verdicts
@@ -42,6 +43,16 @@ def test_the_most_members_come_first_and_the_worst_severity_is_the_verdicts():
 def test_nothing_that_only_keeps_an_episode_open_is_a_verdict():
     assert found(*(backend(title(), pid=n) for n in range(21))) == []  # 77 % of 27
     assert [v.kind for v in found(*(backend(title(), pid=n) for n in range(22)))] == ["pool_exhausted"]
+
+
+def test_the_configuration_says_how_severe_it_is_and_how_long_it_must_stand():
+    chosen = LeaksProcessor(
+        idle_in_transaction=LeakKind(severity="critical"), pool_exhausted=ShareKind(after=Duration(5))
+    )
+    seen = sight([*(in_transaction(n, 400) for n in range(26))], at=NOW)
+    told = verdicts(seen, rules(chosen), lambda findings: findings)
+
+    assert [(v.kind, v.severity) for v in told] == [("idle_in_transaction", Severity.CRITICAL)]
 
 
 def test_what_cannot_be_told_is_by_kind():

@@ -58,7 +58,7 @@ class Attribution:
     def name_outgoing(self, connections: Iterable[Connection], at: int) -> bool:
         """The same for connections from here to databases, which have the client's end for their local one."""
         hops = {Hop(c.netns, c.socket.remote, c.socket.local): c for c in connections if _is_due(c, at)}
-        found = self._finder.find(hops) if hops else {}
+        found = self._finder.find(hops, in_place=True) if hops else {}
         for hop, client in found.items():
             hops[hop].client, hops[hop].looked_for_client_at = client, at
         return len(found) == len(hops)

@@ -13,7 +13,7 @@ from pgsonar.config.schema import Target
 from pgsonar.model import Connection, Destination, TcpState
 
 DEFAULT_PORTS = frozenset({5432, 6432})  # PostgreSQL, PgBouncer
-NAMED = 20  # destinations with rows of their own
+NAMED = 20  # destinations that are told by name: there is no end to addresses
 
 
 def ports_of(targets: Literal["auto"] | Sequence[Target]) -> frozenset[int]:
@@ -35,10 +35,10 @@ def outgoing(connections: Iterable[Connection], ports: frozenset[int], served: s
 def by_destination(
     connections: Iterable[Connection], names: Mapping[str, str]
 ) -> list[tuple[Destination, list[Connection]]]:
-    """The connections by where they lead, the most first; beyond the largest ones there is no end to addresses."""
+    """The connections by where they lead, the most first."""
     groups: dict[Destination, list[Connection]] = {}
     for connection in connections:
         remote = connection.socket.remote
         place = Destination(names.get(remote.address, remote.address), remote.port)
         groups.setdefault(place, []).append(connection)
-    return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:NAMED]
+    return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))

@@ -22,12 +22,14 @@ def blind(pipeline: Pipeline, at: int) -> list[str]:
 
 
 def unwatched(pipeline: Pipeline) -> list[str]:
-    """Servers whose sockets cannot be scanned at all, which no restart would mend."""
+    """Places whose sockets cannot be scanned at all, which no restart would mend."""
     watched = pipeline.namespaces.watched()
+    servers = [s for s in pipeline.servers.values() if s.port is not None and s.netns]
+    places: list[Place] = [*servers, *pipeline.sides]
     return [
-        f"{server.label}: its network namespace cannot be read, so its sockets are not seen"
-        for server in pipeline.servers.values()
-        if server.port is not None and server.netns and server.netns not in watched
+        f"{place.label}: its network namespace cannot be read, so its sockets are not seen"
+        for place in places
+        if place.netns not in watched
     ]
 
 
@@ -35,7 +37,7 @@ def degraded(pipeline: Pipeline) -> list[str]:
     """What cannot be told, and what would change that."""
     reasons = unwatched(pipeline)
     reasons += [p for poller in pipeline.pollers() if (p := poller.problem)]
-    reasons += pipeline.sources.logs.problems() if pipeline.sources.logs is not None else []
+    reasons += pipeline.log_problems
     reasons += [missing for pooler in pipeline.poolers.poolers.values() for missing in pooler.missing]
     for server in pipeline.servers.values():
         if server.limits.guessed:

@@ -13,6 +13,11 @@ from pgsonar.model import Backend, Connection, Details, TcpState
 MILLISECOND = 1_000_000  # ns
 
 
+def is_dated(backend: Backend) -> bool:
+    """Whether it is known since when it does what it does: it was seen to begin, or something told."""
+    return backend.activity_since != backend.first_seen or backend.first_seen == backend.started
+
+
 def date_back(connections: Iterable[Connection], backends: Iterable[Backend]) -> None:
     """Gives what stood already at first sight the age that its details, or its session, tell."""
     for backend in backends:

@@ -78,6 +78,7 @@ class Namespaces:
         for place in places:
             if place.port is not None or isinstance(place, ClientSide):
                 by_namespace.setdefault(place.netns, []).append(place)
+        self._refused &= by_namespace.keys()
         given_up = [netns for netns in self._namespaces if netns not in by_namespace]
         for netns in given_up:
             self._sampler.unwatch(netns)
@@ -89,14 +90,16 @@ class Namespaces:
             known = self._namespaces.get(netns)
             if known is None:
                 self._begin(netns, there[0], ports, at)
-            elif known.ports != ports:
+                continue
+            known.net_directory = self._directory(there[0])  # the process it was met by may have ended
+            if known.ports != ports:
                 self._sampler.set_ports(netns, ports.numbers, remote_too=ports.remote_too)
                 known.ports = ports
         return given_up
 
     def _begin(self, netns: int, place: Place, ports: Ports, at: int) -> None:
         process = f"{self._proc}/{place.pid or 'self'}"
-        directory = f"{process}/net"
+        directory = self._directory(place)
         try:
             self._sampler.watch(
                 netns,
@@ -115,6 +118,9 @@ class Namespaces:
         self._namespaces[netns] = _Namespace(directory, ports, at)
         stats = self._sampler.stats(netns)
         log.info("sockets of %s are read by %s%s", place.label, source_name(stats.source), _why_not(stats))
+
+    def _directory(self, place: Place) -> str:
+        return f"{self._proc}/{place.pid or 'self'}/net"
 
     def read(self, at: int) -> list[int]:
         """Reads how the scanning goes; returns the namespaces of which changes were lost since the last time."""

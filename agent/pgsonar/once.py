@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from pgsonar import __version__, clock
 from pgsonar.condition import unwatched
-from pgsonar.config.schema import Config, LeaksProcessor
+from pgsonar.config.schema import Config, LeaksProcessor, Target
 from pgsonar.dating import date_back
 from pgsonar.model import Finding, Sight
 from pgsonar.opening import host_id, open_sources
@@ -70,7 +70,7 @@ def look(pipeline: Pipeline) -> Look:
     while clock.now().at < deadline and not pipeline.attribution.name_outgoing(outgoing, at):
         pass
     unmatched = pipeline.sources.finder.unmatched() if pipeline.sources.sees_servers else []
-    missing = [f"the target {_target_text(target)} matches no running server" for target in unmatched]
+    missing = [f"the target {target_text(target)} matches no running server" for target in unmatched]
     missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
     return Look(
         moment=now,
@@ -85,8 +85,10 @@ def _seen(pipeline: Pipeline, sight: Sight) -> Seen:
     def name(findings: list[Finding]) -> list[Finding]:
         return pipeline.attribution.with_clients(findings, [sight], sight.at)
 
-    return Seen(sight, verdicts(sight, pipeline.rules, name), untold(sight, pipeline.rules))
+    kinds = tuple(rule.kind for rule in pipeline.rules)
+    return Seen(sight, kinds, verdicts(sight, pipeline.rules, name), untold(sight, pipeline.rules))
 
 
-def _target_text(target: object) -> str:
-    return str(getattr(target, "name", None) or getattr(target, "port", None) or target)
+def target_text(target: Target) -> str:
+    """What a target of the configuration is told by."""
+    return str(target.name or target.port or target.data_directory or f"pid {target.pid}")

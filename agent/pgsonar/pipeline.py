@@ -16,7 +16,7 @@ from typing import Any
 from pgsonar.attribution import Attribution
 from pgsonar.backends import BackendTable
 from pgsonar.budget import Budget
-from pgsonar.client_side import by_destination, outgoing
+from pgsonar.client_side import NAMED, by_destination, outgoing
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
 from pgsonar.correlation import Correlation, owners
@@ -109,6 +109,7 @@ class Pipeline:
         self.readings = Readings()
         self.poolers = PoolerTable()
         self.logs: dict[str, LogCounts] = {}
+        self.log_problems: list[str] = []
         self.refusals = Refusals()
         self.attribution = Attribution(sources.clients, self.poolers)
         self.sides: list[ClientSide] = []
@@ -265,6 +266,7 @@ class Pipeline:
         if self.sources.logs is None:
             return
         self.logs = self.sources.logs.read([server for server in self.servers.values() if server.pid])
+        self.log_problems = self.sources.logs.problems()
         for server, counts in self.logs.items():
             self.refusals.note(server, sum(counts.by_class[name] for name in REFUSALS_OF_SLOTS), at)
 
@@ -333,7 +335,7 @@ class Pipeline:
         self._reporter.report(
             [self._server_reading(self.sight(server, now.at)) for server in self._in_sight(now.at)],
             [self.pooling(pooler, now.at) for pooler in self.poolers.poolers.values()],
-            self.destinations(),
+            self.destinations()[:NAMED],
             self._agent_reading(now),
             now,
         )

@@ -27,6 +27,7 @@ from pgsonar.model import (
     Via,
 )
 
+_LOOPBACKS = {"localhost", "127.0.0.1", "::1"}
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with
 
 
@@ -57,7 +58,9 @@ class PoolerTable:
     def of(self, pooler: Pooler, at: int) -> PoolerReading | None:
         """What the consoles of a pooler of this host told: processes that share a port have one each."""
         there = [reading for reading in self.readings(at) if _is_of(reading, pooler)]
-        return _together(there) if there else None
+        # Over TCP any of several processes may have answered; a unix socket is one's own.
+        own = [reading for reading in there if reading.endpoint.address.startswith("/")]
+        return _together(own if len(pooler.pids) > 1 and own else there[:1]) if there else None
 
     def join(self, server: Server, backends: Iterable[Backend], at: int) -> None:
         """Tells each backend the way its session came."""
@@ -73,8 +76,6 @@ class PoolerTable:
                     by_pid[one.backend_pid] = reading, one
         owner = {end: pooler for pooler, ends in self.ends.items() for end in ends}
         processes = {pid: pooler.label for pooler in self.poolers.values() for pid in pooler.pids}
-        if not (by_end or by_pid or processes):
-            return
         for backend in backends:
             if _closed_at(backend):
                 continue  # the way it came is known from before
@@ -88,6 +89,8 @@ class PoolerTable:
                 backend.via = Via(processes[backend.local_client.pid])
             elif end in owner:
                 backend.via = Via(self.poolers[owner[end]].label)
+            elif backend.via is not None:  # who holds it now, nobody tells
+                backend.via = Via(backend.via.pooler)
 
     def is_in_doubt(self, backends: Iterable[Backend]) -> bool:
         """Whether a session has lost its pooler since the poolers' ends were read."""
@@ -180,7 +183,9 @@ def _is_of(reading: PoolerReading, pooler: Pooler) -> bool:
         return False
     if endpoint.address.startswith("/"):
         return endpoint.address in pooler.socket_directories
-    return endpoint.address in {"localhost", "127.0.0.1", "::1", pooler.address} | pooler.addresses
+    if endpoint.address in _LOOPBACKS:
+        return pooler.is_here
+    return endpoint.address == pooler.address or endpoint.address in pooler.addresses
 
 
 def _closed_at(backend: Backend) -> int:

@@ -194,7 +194,7 @@ class Service:
         if not pipeline.servers and self._sources.sees_servers:
             reasons.append("waiting for a first PostgreSQL server")
         reasons += degraded(pipeline)
-        reasons += [f"{stage} failed {count} times" for stage, count in pipeline.failures.items()]
+        reasons += [f"{stage} failed {count} times" for stage, count in list(pipeline.failures.items())]
         servers = [
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
         ]

@@ -31,15 +31,16 @@ class Verdict(NamedTuple):
 
 def verdicts(sight: Sight, rules: Iterable[Rule], name: Naming) -> list[Verdict]:
     """The leaks that stand, the most members first. `name` adds the processes behind the findings."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
+    found: list[Verdict] = []
     for rule in rules:
+        groups: dict[str, list[Finding]] = {}
         for finding in rule.detector.examine(sight):
-            if finding.opens and (finding.onset is None or sight.at - finding.onset >= rule.after):
-                groups.setdefault((rule.kind, finding.identity), []).append(finding)
-    found = [
-        Verdict(kind, identity, sorted(name(members), key=_onset), max(f.severity for f in members))
-        for (kind, identity), members in groups.items()
-    ]
+            # What the detector cannot date itself stands since now, as the daemon would have it at first sight.
+            if finding.opens and sight.at - (sight.at if finding.onset is None else finding.onset) >= rule.after:
+                groups.setdefault(finding.identity, []).append(finding)
+        for identity, members in groups.items():
+            severity = rule.severity or max(finding.severity for finding in members)
+            found.append(Verdict(rule.kind, identity, sorted(name(members), key=_onset), severity))
     return sorted(found, key=lambda verdict: (-len(verdict.findings), verdict.kind, verdict.identity))
 
 
@@ -57,6 +58,7 @@ class Seen(NamedTuple):
     """One server in one look."""
 
     sight: Sight
+    kinds: tuple[str, ...]  # that were looked for
     found: list[Verdict]
     untold: dict[str, str]
 

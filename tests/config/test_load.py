@@ -143,6 +143,8 @@ def test_all_mistakes_are_told_at_once(refused):
         "exporters: {otlp_http: {headers: hunter2}}",
         "exporters: {otlp_http: {endpoint: 'ftp://u:hunter2@x?key=hunter2'}}",
         "receivers: {postgresql: {password: [hunter2]}}",
+        "service: {telemetry: {redaction: {key: [hunter2]}}}",
+        "service: {telemetry: {redaction: {addresses: hash, key: hunter2}}}",
     ],
 )
 def test_no_error_quotes_a_secret(refused, text):

@@ -35,14 +35,14 @@ SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
             {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "auth_stuck"},
         ),
         (
-            {"of": server(netns=0, pid=0), "reading": database_reading(version="18.1")},
+            {"of": server(netns=0, pid=0, version="18beta1"), "reading": database_reading(version="18beta1")},
             {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"},
         ),
         (
             {"of": server(pid=0), "backends": []},
             {"idle_in_transaction", "auth_stuck", "orphaned_backend_no_socket", "pool_exhausted"},
         ),
-        ({"backends": [backend(title(None))]}, {"idle_in_transaction", "auth_stuck", "orphaned_backend_no_socket"}),
+        ({"backends": [backend(title(None))]}, {"idle_in_transaction", "auth_stuck"}),
         ({"of": server(limits=Limits())}, {"pool_exhausted"}),
         ({"of": server(port=None)}, {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"}),
     ],

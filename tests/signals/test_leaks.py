@@ -10,7 +10,7 @@ from pgsonar.config.schema import LeaksProcessor
 from pgsonar.detectors import rules
 from pgsonar.episodes import EpisodeTracker
 from pgsonar.model import SECOND, ClientProcess, EpisodeEvent, Limits, Moment, Session, TcpState
-from pgsonar.signals.advice import GUARDS
+from pgsonar.signals.advice import GUARDS, next_step
 from pgsonar.signals.bodies import body
 from pgsonar.signals.leaks import MEMBERS_LISTED, attributes, event_row, fingerprint, span_row
 
@@ -175,3 +175,14 @@ def test_the_sentence_begins_with_the_application_and_else_with_the_process():
     assert sentence().startswith("app@10.0.0.7, checkout.service (python3, pid 9), leaves transactions open: 2 of 27")
     one.connection.client = other.connection.client = ClientProcess(9, 0, "haproxy")
     assert sentence().startswith("app@10.0.0.7 leaves transactions open"), "a proxy is not who leaks"
+
+
+def test_in_a_container_nothing_is_asked_of_a_server_of_the_host():
+    contained = backend(title("idle in transaction"), pid=4711)
+    contained.inner_pid = 12
+    owned = backend(title("idle in transaction", user="postgres"), pid=4712)
+    owned.inner_pid = 13
+    told_of = {f.pid: f for f in rules(LeaksProcessor())[0].detector.examine(sight([contained, owned], at=AT))}
+
+    assert next_step(server(), 1, "idle_in_transaction", told_of[4711]).command == "sudo kill -TERM 4711"
+    assert next_step(server(), 1, "idle_in_transaction", told_of[4712]).command == "pgsonar scan"

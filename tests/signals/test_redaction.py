@@ -23,6 +23,7 @@ from pgsonar.model import (
     Via,
 )
 from pgsonar.reporting import Reporter
+from pgsonar.signals.advice import next_step
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.metrics import server_rows
 from pgsonar.signals.redaction import Redaction
@@ -121,7 +122,7 @@ def test_one_of_the_two_may_be_kept():
     (one,) = _stuck()
     kept = Redaction(Settings(addresses="redact")).finding(one)
 
-    assert (kept.user, kept.address, kept.identity) == ("bob", "client~1", "client~1")
+    assert (kept.user, kept.address, kept.identity) == ("bob", "address~1", "address~1")
 
 
 def test_what_names_nobody_stays():
@@ -139,3 +140,22 @@ def test_pools_are_named_by_their_users_too():
 
     assert "alice" not in repr(MODES["hash"].pooling(pooling))
     assert MODES["keep"].pooling(pooling) is pooling
+
+
+def test_a_superusers_session_is_protected_whatever_it_is_called():
+    owner = backend(title("idle in transaction", user="postgres"))
+    (found,) = rules(LeaksProcessor())[0].detector.examine(sight([owner], at=NOW.at))
+    step = next_step(sight([], at=NOW.at).server, 1, found.kind, MODES["redact"].finding(found))
+
+    assert "only looks" in step.effect
+    assert "terminate" not in step.command
+
+
+def test_what_pgbouncer_adds_to_an_application_name_is_taken_out():
+    pooled = leaking().backends[3]
+    pooled.via = pooled.via._replace(client=pooled.via.client._replace(application="web - 10.0.0.8:40112"))
+    (found,) = rules(LeaksProcessor())[0].detector.examine(sight([pooled], at=NOW.at))
+    told = MODES["redact"].finding(found)
+
+    assert told.evidence["postgresql.application_name"].startswith("web - address~")
+    assert "10.0.0.8" not in repr(told)

@@ -13,7 +13,7 @@ import pytest
 
 from pgsonar.model import Endpoint
 from pgsonar.sources.clients import ClientFinder, Hop, LocalEnd
-from pgsonar.sources.conntrack import read_translations
+from pgsonar.sources.conntrack import Original, read_translations
 from pgsonar.sources.hostnamespaces import HostNamespaces
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
@@ -41,7 +41,7 @@ sys.stdin.readline()
 """
 
 
-def finder(owners=None):
+def finder(owners=None, translations=read_translations):
     processes = Processes()
     return ClientFinder(
         processes,
@@ -49,7 +49,7 @@ def finder(owners=None):
         owners or OwnerReader(),
         read_connections=read_connections,
         read_unix_peers=read_unix_peers,
-        read_translations=read_translations,
+        read_translations=translations,
     )
 
 
@@ -268,3 +268,21 @@ def test_a_client_whose_addresses_are_translated_is_named(source):
     assert (address, found[hop].pid) == (source, client.pid)
     assert found[hop].dialled == Endpoint("127.0.0.9", 15432)
     assert not is_astray
+
+
+def test_a_namespace_that_may_not_be_read_is_not_called_a_translation():
+    looks = finder()
+    hop = Hop(5, Endpoint("127.0.0.1", 5432), Endpoint("127.0.0.1", 40000))  # a number that is no namespace's
+
+    assert looks.find([hop]) == {hop: None}
+    assert looks.astray == set()
+
+
+def test_a_translation_that_leads_to_nobody_is_one():
+    """The client's container is gone, and its entry in the table of translations stands yet."""
+    own = Hop(OWN, Endpoint("127.0.0.1", 5432), Endpoint("127.0.0.1", 40000))
+    original = Original(Endpoint("127.0.0.1", 40001), Endpoint("127.0.0.9", 5432))
+    looks = finder(translations=lambda directory: {(own.local, own.remote): original})
+
+    assert looks.find([own]) == {own: None}
+    assert looks.astray == {own}

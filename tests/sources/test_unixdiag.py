@@ -51,6 +51,12 @@ def test_a_refusal_is_an_error_with_its_reason():
         parse(message(2, struct.pack("=i", -1)), {})
 
 
+def test_a_kernel_without_unix_diag_is_not_taken_for_a_process_that_is_gone():
+    with pytest.raises(OSError, match=r"[Pp]rotocol") as refused:
+        parse(message(2, struct.pack("=i", -2)), {})
+    assert not isinstance(refused.value, FileNotFoundError)
+
+
 def test_a_message_cut_short_is_an_error():
     with pytest.raises(OSError, match="cannot be read"):
         parse(answer(1, 2)[:-1], {})

@@ -24,7 +24,7 @@ def look(*sights, missing=()):
         clients = {backend.pid: backend.client for one in sights for backend in one.backends}
         return [replace(finding, client=clients.get(finding.pid)) for finding in findings]
 
-    seen = [Seen(one, verdicts(one, RULES, name), untold(one, RULES)) for one in sights]
+    seen = [Seen(one, tuple(r.kind for r in RULES), verdicts(one, RULES, name), untold(one, RULES)) for one in sights]
     return Look(MOMENT, seen, missing=list(missing))
 
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_told_is_no_all_clear():
 
     assert "CANNOT TELL  idle_in_transaction: its processes are not seen" in text
     assert "CANNOT TELL  pool_exhausted: its processes are not seen" in text
-    assert "not: queries without a client (0), accept queue (0)" in text.replace("WHY   no leak is seen", "not")
+    assert "not: queries without a client (0), accept queue (0)" in text.replace("WHY   seen is none of", "not")
 
 
 def test_json_tells_the_verdicts_with_the_next_command():
@@ -175,3 +175,32 @@ def test_json_tells_the_verdicts_with_the_next_command():
         ("orphaned_backend", "reports@10.4.8.4", 1),
     ]
     assert all(v["age_seconds"] == 852.0 and v["next_command"] and v["severity"] for v in told)
+
+
+def test_two_processes_of_one_identity_are_not_one_culprit():
+    bound = [connection(tcp(50001 + n)) for n in range(3)]
+    for number, one in enumerate(bound):
+        one.client = ClientProcess(7 + (number > 0), 0, "java", unit=f"{'ab'[number > 0]}.service")
+    backends = [backend(title("idle in transaction"), pid=20 + n, bound=one) for n, one in enumerate(bound)]
+    told = look(sight(backends, bound, at=AT))
+    (why,) = [line for line in scan_lines(told, 100) if line.startswith("WHY")]
+
+    assert why == "WHY   1   3 slots  app@10.0.0.7 leaves transactions open, since 02:49:53Z (certain)"
+    assert scan_object(told)["verdicts"][0]["client"] is None
+
+
+def test_transactions_that_nothing_dates_are_no_all_clear():
+    local = title("idle in transaction", host="[local]", port=None)
+    undated = [backend(local, pid=n, since=AT, first_seen=AT) for n in range(3)]
+    text = "\n".join(scan_lines(look(sight(undated, [connection(tcp(0, TcpState.LISTEN))], at=AT)), 100))
+
+    assert "CANNOT TELL  idle_in_transaction: since when 3 transactions are open: add receivers.postgresql" in text
+    assert "transactions left open" not in text
+
+
+def test_what_was_not_looked_for_is_not_told_as_absent():
+    seen = look(busy()).servers[0]._replace(kinds=("auth_stuck",), found=[], untold={})
+    text = "\n".join(scan_lines(Look(MOMENT, [seen]), 100))
+
+    assert "WHY   seen is none of: stuck logins (3)" in text
+    assert "accept queue (" not in text

@@ -15,14 +15,13 @@ from pgsonar import __version__, clock
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.model import BackendKind, Sight
-from pgsonar.once import look, opened
+from pgsonar.once import look, opened, target_text
 from pgsonar.pipeline import Pipeline
 from pgsonar.signals.words import count
 from pgsonar.sources.privileges import CAPABILITIES, privileges
 from pgsonar.verdicts import Seen
 from pgsonar.views.doctor import Check, doctor_lines
-
-BY_LOGIN = "locks held, application names, transaction ages, the gap between slots and sessions"
+from pgsonar.views.scan import BY_LOGIN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,10 +67,9 @@ def servers(pipeline: Pipeline, seen: list[Seen]) -> Iterator[Check]:
     if not pipeline.sources.sees_servers:
         return
     for target in pipeline.sources.finder.unmatched():
-        name = target.name or target.port or target.data_directory or target.pid
         yield Check(
             "SERVERS",
-            f"the target {name} matches no running server",
+            f"the target {target_text(target)} matches no running server",
             "broken",
             "all that is to be told of it",
             "compare receivers.sockets.targets with `pgsonar scan` without a configuration",

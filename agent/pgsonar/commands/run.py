@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -25,11 +27,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the service."""
     config = load(arguments.config, arguments.set, os.environ)
     set_up_log(config.telemetry.logs)
+    raise_limit_of_files()
     service = Service(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop.set())
     service.run()
     return 0
+
+
+def raise_limit_of_files() -> None:
+    """As far as we may: a descriptor is kept for each backend and five for each network namespace."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class JsonLines(logging.Formatter):

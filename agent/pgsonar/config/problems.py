@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pgsonar.errors import ConfigError
 
-_SECRET_KEYS = {"headers", "password", "password_command"}
+_SECRET_KEYS = {"headers", "password", "password_command", "redaction"}
 
 
 @dataclass(slots=True)

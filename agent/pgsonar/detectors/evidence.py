@@ -6,13 +6,26 @@ The rule: only what was seen; what is not known is left out.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TypedDict
 
-from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Session, Sight, TcpState, TcpTimer
+from pgsonar.model import (
+    LOCAL_HOST,
+    Backend,
+    ClientProcess,
+    Connection,
+    Endpoint,
+    Finding,
+    Session,
+    Sight,
+    TcpState,
+    TcpTimer,
+)
 
 TRACEPARENT = "pgsonar.traceparent"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
 
+_KEEP = re.compile(r"COPY|CREATE|ALTER|DROP|REINDEX|REFRESH|CLUSTER|VACUUM|ANALYZE|BASE_BACKUP|START_REPLICATION")
 _GUARDS = (
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
@@ -31,6 +44,7 @@ class Client(TypedDict):
 
     pid: int | None
     inner_pid: int | None
+    is_protected: bool
     address: str | None
     port: int | None
     user: str | None
@@ -60,12 +74,19 @@ def client_of(backend: Backend) -> Client:
     return Client(
         pid=backend.pid,
         inner_pid=backend.inner_pid,
+        is_protected=title.user == "postgres" or bool(_KEEP.match(title.activity or "")),
         address=application.address if application is not None else address,
         port=application.port if application is not None else port,
         user=title.user,
         database=title.database,
         peer=peer,
     )
+
+
+def common_client(findings: Iterable[Finding]) -> ClientProcess | None:
+    """The process behind all of them, if it is one."""
+    clients = {finding.client for finding in findings}
+    return clients.pop() if len(clients) == 1 else None
 
 
 def slot_evidence(backend: Backend, sight: Sight) -> Evidence:

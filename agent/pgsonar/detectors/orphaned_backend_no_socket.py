@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import client_of, slot_evidence, who
-from pgsonar.detectors.seeing import no_activities, no_sockets
+from pgsonar.detectors.seeing import no_processes, no_sockets
 from pgsonar.model import BackendKind, Finding, Severity, Sight
 
 
@@ -22,7 +22,7 @@ class OrphanedBackendNoSocket:
     minimum = 1.0  # seconds: a backend that is ending loses its socket a moment before its process
 
     def cannot_tell(self, sight: Sight) -> str | None:
-        return no_sockets(sight) or no_activities(sight)
+        return no_sockets(sight) or no_processes(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for backend in sight.backends:

@@ -25,10 +25,17 @@ def no_sockets(sight: Sight) -> str | None:
     return None
 
 
+def no_processes(sight: Sight) -> str | None:
+    """Why it is not seen which sessions there are."""
+    if sight.server.pid or sight.reading is not None:
+        return None
+    return "its processes are not seen: share their process namespace, or add receivers.postgresql"
+
+
 def no_activities(sight: Sight) -> str | None:
     """Why it is not seen what sessions do."""
-    if not sight.server.pid and sight.reading is None:
-        return "its processes are not seen: share their process namespace, or add receivers.postgresql"
+    if missing := no_processes(sight):
+        return missing
     activities = (b.title.activity for b in sight.backends if b.title.kind is BackendKind.CLIENT)
     if next(activities, "none") is None and all(activity is None for activity in activities):
         return "its process titles say nothing of what sessions do: set update_process_title = on"
@@ -39,7 +46,7 @@ def no_logins_under_way(sight: Sight) -> str | None:
     """Why logins that have not finished are not seen."""
     if sight.server.pid or sight.reading is None:
         return no_activities(sight)
-    if int(sight.reading.version.partition(".")[0]) >= 18:  # pg_stat_activity lists them as starting
+    if sight.server.lists_logins:
         return None
     return f"before PostgreSQL 18 a login does not list logins under way: {_BESIDE}"
 

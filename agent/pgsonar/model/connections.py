@@ -10,9 +10,10 @@ from pgsonar.model.sockets import Details, Endpoint, Socket, Transferred
 # Commands, as the kernel cuts them at 15 bytes, that pass on connections of others.
 PROXIES = frozenset(
     {
-        *("haproxy", "envoy", "nginx", "traefik", "stunnel", "stunnel4", "socat", "ssh", "sshd", "linkerd2-proxy"),
+        *("haproxy", "envoy", "nginx", "traefik", "stunnel", "stunnel4", "socat", "ssh", "sshd", "sshd-session"),
+        *("linkerd2-proxy", "pasta", "pasta.avx2", "passt", "passt.avx2"),
         *("ztunnel", "docker-proxy", "rootlessport", "slirp4netns", "cloud-sql-proxy", "cloud_sql_proxy"),
-        *("pgbouncer", "pgpool", "pgcat", "odyssey", "pgdog"),
+        *("pgbouncer", "pgpool", "pgcat", "odyssey", "pgdog", "pgagroal"),
     }
 )
 
@@ -44,7 +45,11 @@ class ClientProcess(NamedTuple):
 
 @dataclass(slots=True)
 class Connection:
-    """A socket followed in time. Only connections.ConnectionTable changes one."""
+    """A socket followed in time.
+
+    connections.ConnectionTable follows it, attribution.Attribution notes its client, dating.date_back how old it was at
+    first sight; nobody else changes one.
+    """
 
     id: int
     netns: int
@@ -68,7 +73,11 @@ class ClientSide:
     ports: frozenset[int]  # of databases, at the far end
     pid: int = 0  # of a process in it; 0: our own
     port: int | None = None  # nothing of ours listens there
-    label: str = "the client side"
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return f"the client side in the network namespace of pid {self.pid}" if self.pid else "the client side"
 
 
 class Destination(NamedTuple):

@@ -53,6 +53,7 @@ class Finding:
     severity: Severity
     onset_source: str = "observed"  # observed, estimated, unknown
     confidence: str = "certain"  # certain, likely
+    is_protected: bool = False  # a superuser, DDL, a copy, a backup: ending it is never offered
     opens: bool = True  # False: only keeps an open episode open (hysteresis)
     user: str | None = None
     database: str | None = None

@@ -23,6 +23,7 @@ class Pooler:
     config_file: str | None = None
     settings: tuple[tuple[str, str], ...] = ()  # of its configuration, without secrets
     missing: tuple[str, ...] = ()
+    is_here: bool = True  # in our own network namespace, as far as can be told
 
     @property
     def pid(self) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+
+_LISTS_LOGINS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,17 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     attributes: tuple[tuple[str, str], ...] = ()  # targets[].cluster, .env
     missing: tuple[str, ...] = ()  # what could not be read, each with the privilege that would help
+
+    @property
+    def major(self) -> int | None:
+        """Of `18.1`, `18` or `19devel`."""
+        found = re.match(r"\d+", self.version or "")
+        return int(found[0]) if found else None
+
+    @property
+    def lists_logins(self) -> bool:
+        """Whether its pg_stat_activity shows logins under way, as starting."""
+        return self.major is not None and self.major >= _LISTS_LOGINS
 
     @property
     def seen_by(self) -> str:

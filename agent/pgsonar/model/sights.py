@@ -60,5 +60,6 @@ class Sight:
 
     @property
     def backlog_limit(self) -> int | None:
-        """How many may wait; only sock_diag tells."""
-        return sum(listener.socket.tx_queue for listener in self.listeners) or None
+        """How many may wait on each address; only sock_diag tells."""
+        limits = [listener.socket.tx_queue for listener in self.listeners if listener.socket.tx_queue]
+        return min(limits) if limits else None

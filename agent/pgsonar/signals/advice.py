@@ -6,7 +6,6 @@ looks. What each signal does to each kind of backend was measured on a real serv
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from pgsonar.model import Finding, Server
@@ -41,8 +40,6 @@ GUARDS = {
     "accept_queue": Guard("nothing: the postmaster itself does not accept", "max_connections, authentication_timeout"),
 }
 
-_KEEP = re.compile(r"COPY|CREATE|ALTER|DROP|REINDEX|REFRESH|CLUSTER|VACUUM|ANALYZE|BASE_BACKUP|START_REPLICATION")
-
 
 class Next(NamedTuple):
     command: str
@@ -65,24 +62,21 @@ def next_step(server: Server, used: int, kind: str, oldest: Finding) -> Next:
 
 
 def _about_session(server: Server, used: int, kind: str, oldest: Finding, psql: str) -> Next:
-    """`kill` takes the number we see, psql the one its server sees."""
+    """What is offered about one session. `kill` takes the number we see, psql the one its server sees."""
     inner = oldest.inner_pid or oldest.pid
-    activity = str(oldest.evidence.get("postgresql.state", ""))
-    if oldest.user == "postgres" or _KEEP.match(activity):
-        return Next(
-            f'{psql} "table pg_stat_activity" | grep {inner}',
-            "only looks: ending a superuser's session, DDL or a copy is not offered",
-        )
+    is_contained = bool(server.pid) and inner != oldest.pid  # psql on this host would ask another server
+    if oldest.is_protected:
+        looks = Next("pgsonar scan", "only looks: ending a superuser's session, DDL or a copy is not offered")
+        return looks if is_contained else looks._replace(command=f'{psql} "table pg_stat_activity" | grep {inner}')
     if kind == "auth_stuck" and server.pid:
         return Next(
             f"sudo kill -TERM {oldest.pid}", "ends this login (PostgreSQL logs 57014); works when no slot is free"
         )
     most = server.limits.max_connections
-    if server.pid and most is not None and used >= most:
-        return Next(
-            f"sudo kill -TERM {oldest.pid}",
-            "ends the session as pg_terminate_backend does, for which psql would need a slot: none is free",
-        )
+    is_full = most is not None and used >= most
+    if server.pid and (is_full or is_contained):
+        why = "for which psql would need a slot: none is free" if is_full else "from outside its container"
+        return Next(f"sudo kill -TERM {oldest.pid}", f"ends the session as pg_terminate_backend does, {why}")
     effect = "ends the session, rolls its transaction back, frees the slot within milliseconds"
     return Next(f'{psql} "select pg_terminate_backend({inner})"', effect)
 

@@ -6,6 +6,7 @@ happens next. Nothing is said that was not seen.
 
 from __future__ import annotations
 
+from pgsonar.detectors.evidence import common_client
 from pgsonar.model import Episode, EpisodeEvent, Severity
 from pgsonar.signals.words import age, count, of_slots
 
@@ -41,8 +42,8 @@ def _who(episode: Episode) -> str:
     (name,) = names if len(names) == 1 else (None,)
     if name:
         return f"{name} ({episode.identity})"
-    client = episode.findings[0].client
-    is_known = client is not None and not client.is_proxy and {f.client for f in episode.findings} == {client}
+    client = common_client(episode.findings)
+    is_known = client is not None and not client.is_proxy
     return f"{episode.identity}, {client.label}," if client is not None and is_known else episode.identity
 
 
@@ -88,7 +89,7 @@ def _auth_stuck(episode: Episode, old: str) -> str:
     users = sorted({finding.user for finding in episode.findings if finding.user})
     seen = (
         "pg_stat_activity shows them as starting."
-        if episode.server.version == "18"
+        if episode.server.lists_logins
         else ("pg_stat_activity cannot show them.")
     )
     reserve = " The superuser reserve is NOT protected from this." if episode.severity >= Severity.HIGH else ""

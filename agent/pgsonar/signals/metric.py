@@ -21,7 +21,7 @@ Reading = Iterable[tuple[Attributes, Value]]
 
 @dataclass(frozen=True, slots=True)
 class Metric(Generic[Read]):
-    """One metric, and how it is read from a ServerReading or an AgentReading."""
+    """One metric, and how it is read from what is known of its subject."""
 
     name: str
     kind: Kind

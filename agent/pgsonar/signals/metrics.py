@@ -1,4 +1,4 @@
-"""Readings become metric rows, by resource: one per database server and one for the agent.
+"""Readings become metric rows, by resource: servers, poolers, databases elsewhere, and the agent.
 
 The rule: rows are built anew at each export from our own tables, so a series ends when its subject does.
 """

@@ -1,36 +1,48 @@
 """What is told of clients outside this host: their addresses and user names as they are, numbered, or hashed.
 
-The rule: findings are rewritten before they become episodes, so no event, span, sentence or line of the log can hold
-what was taken out; metrics are rewritten as rows. Different names stay different, or leaks of two would become one.
+The rule: findings are rewritten before they become episodes, so no event, span, sentence or line of the log holds the
+address or the user of a client; metrics are rewritten as rows. Different names stay different, or leaks of two would
+become one. What applications call themselves is told.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from pgsonar.config.schema import Redaction as Settings
 from pgsonar.connections import OTHER
+from pgsonar.detectors.evidence import Evidence
 from pgsonar.model import LOCAL_HOST, Endpoint, Finding, Pooling
 from pgsonar.signals.rows import Attributes, MetricRow
 
 Rewrite = Callable[[str], str]
 
 _NAMELESS = frozenset({"", "?", OTHER, LOCAL_HOST, "unix socket"})  # stand for no address and no user
+_REMEMBERED = 100_000
 _DIGEST = 8  # bytes: 16 characters
+_APPLICATION = "postgresql.application_name"
+_ADDED_HOST = re.compile(r" - (\S+):\d+$")
 _TELLING = ("pgsonar.evidence.title", "pgsonar.connection.key")  # evidence that holds both
 
 
 class _Numbers:
-    """Names in the order in which they were met. They last as long as the agent."""
+    """Names in the order in which they were met. A number is given once; only the latest names are remembered."""
 
     def __init__(self, word: str) -> None:
         self._word = word
         self._known: dict[str, int] = {}
+        self._given = 0
 
     def __call__(self, name: str) -> str:
-        return f"{self._word}~{self._known.setdefault(name, len(self._known) + 1)}"
+        if name not in self._known:
+            self._given += 1
+            self._known[name] = self._given
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return f"{self._word}~{self._known[name]}"
 
 
 class Redaction:
@@ -39,7 +51,7 @@ class Redaction:
     def __init__(self, settings: Settings) -> None:
         self._key = (settings.key or "").encode()
         self.is_on = (settings.addresses, settings.users) != ("keep", "keep")
-        self._address = self._rewrite(settings.addresses, "client")
+        self._address = self._rewrite(settings.addresses, "address")
         self._user = self._rewrite(settings.users, "user")
 
     def _rewrite(self, mode: str, word: str) -> Rewrite:
@@ -66,8 +78,22 @@ class Redaction:
             client=client._replace(user=self._user(client.user) if client.user else None, dialled=None)
             if client
             else None,
-            evidence={key: value for key, value in finding.evidence.items() if key not in _TELLING},
+            evidence=self._evidence(finding.evidence),
         )
+
+    def _evidence(self, evidence: Evidence) -> Evidence:
+        """What holds an address among other things, rewritten; what holds more is left out."""
+        told = {key: value for key, value in evidence.items() if key not in _TELLING}
+        if _APPLICATION in told:
+            told[_APPLICATION] = self._application(str(told[_APPLICATION]))
+        if "pgsonar.pooler" in told:
+            address, _, port = str(told["pgsonar.pooler"]).rpartition(":")
+            told["pgsonar.pooler"] = f"{self._address(address)}:{port}"
+        return told
+
+    def _application(self, name: str) -> str:
+        """PgBouncer's application_name_add_host appends the client."""
+        return _ADDED_HOST.sub(lambda found: f" - {self._address(found[1])}", name)
 
     def _identity(self, finding: Finding) -> str:
         """It is `user@address`, an address or a user; see detectors.evidence.who."""
@@ -96,7 +122,11 @@ class Redaction:
 
     def _attributes(self, attributes: Attributes) -> Attributes:
         rewritten = dict(attributes)
-        for key, rewrite in (("client.address", self._address), ("user.name", self._user)):
+        for key, rewrite in (
+            ("client.address", self._address),
+            ("user.name", self._user),
+            (_APPLICATION, self._application),
+        ):
             if key in rewritten:
                 rewritten[key] = rewrite(str(rewritten[key]))
         return rewritten

@@ -206,7 +206,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         "gauge",
         "{connection}",
         (),
-        "How many connections may wait to be accepted; absent where procfs is read, which does not tell it.",
+        "How many connections may wait on each address; absent where procfs is read, which does not tell it.",
         lambda reading: [] if reading.sight.backlog_limit is None else [({}, reading.sight.backlog_limit)],
     ),
     Metric(

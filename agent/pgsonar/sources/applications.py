@@ -1,7 +1,7 @@
 """The network namespaces of this host or node in which applications talk to databases.
 
 The rule: our own is always one; any other from the first connection that is met there, for as long as it has a process.
-Looking through them takes a bounded time of each call and goes on in the next.
+Looking through them takes a bounded time of each call and goes on in the next, and no more than MOST are followed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pgsonar.sources.hostnamespaces import HostNamespaces
 from pgsonar.sources.processes import Processes
 
 BUDGET = 0.01  # seconds of one call
+MOST = 100  # namespaces beside our own; each takes five descriptors
 
 
 class ApplicationFinder:
@@ -41,7 +42,7 @@ class ApplicationFinder:
         if self._namespaces.list_again() or not self._left:
             self._left = [netns for netns, _ in self._namespaces if netns != self.own and netns not in self._met]
         deadline = time.monotonic() + BUDGET
-        while self._left and time.monotonic() < deadline:
+        while self._left and len(self._met) < MOST and time.monotonic() < deadline:
             netns = self._left.pop()
             if self._has_clients(netns):
                 self._met.add(netns)

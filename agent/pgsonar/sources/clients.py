@@ -1,8 +1,9 @@
 """The process at the other end of a connection, where that end is on this host or node.
 
-The rule: looked for only when somebody asks about a connection, once, within a bounded time; nothing is searched in a
-steady state. An address names its network namespace, the namespace's table the socket, and the socket's inode the
-process that has it open: the last step takes the right to look into other users' processes.
+The rule: looked for only when somebody asks about a connection, once, and descriptors are walked within a bounded time
+of each call; nothing is searched in a steady state. An address names its network namespace, the namespace's table the
+socket, and the socket's inode the process that has it open: the last step takes the right to look into other users'
+processes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ ReadUnixPeers = Callable[[str], dict[int, int]]
 # Of a directory such as /proc/1234/net: translated connections, by their ends as the server has them.
 ReadTranslations = Callable[[str], dict[tuple[Endpoint, Endpoint], Original]]
 
-_EVERYWHERE = 0  # stands for a namespace where the whole host is searched
+_EVERYWHERE = -1  # stands for a namespace where the whole host is searched
+_TABLES = 100  # of translations that are kept
+_KEEP_TRANSLATIONS = 5.0  # seconds: a table may have a million lines
 
 
 class LocalEnd(NamedTuple):
@@ -76,34 +79,41 @@ class ClientFinder:
         self._read_unix_peers = read_unix_peers
         self._read_translations = read_translations
         self._namespaces = namespaces
+        self._translated: dict[int, tuple[dict[tuple[Endpoint, Endpoint], Original], float]] = {}
         self.astray: set[Hop] = set()  # of the last search: their address is here, no socket has it
 
-    def find(self, hops: Iterable[Hop]) -> dict[Hop, ClientProcess | None]:
-        """The client of each; None where it is not here, or may not be seen. What time ran out for is absent."""
-        deadline = time.monotonic() + BUDGET
+    def find(self, hops: Iterable[Hop], *, in_place: bool = False) -> dict[Hop, ClientProcess | None]:
+        """The client of each; None where it is not here, or may not be seen. What time ran out for is absent.
+
+        `in_place`: the client's ends are known to be in the hops' own namespaces.
+        """
         found: dict[Hop, ClientProcess | None] = {}
         wanted: dict[int, list[_Wanted]] = {}
         self.astray = set()
         for hop in hops:
-            netns = self._namespace_of(hop.remote.address, hop)
+            netns = hop.netns if in_place else self._namespace_of(hop.remote.address, hop)
             if netns is None:
                 found[hop] = None
             else:
                 wanted.setdefault(netns, []).append(_Wanted(hop, hop.remote, hop.local))
-        astray = self._in_namespaces(wanted, found, deadline)
-        if astray:
-            self._in_namespaces(self._untranslated(astray, found), found, deadline)
-        return found
+        astray = self._in_namespaces(wanted, found)
+        untranslated = self._untranslated(astray)
+        known = {one.hop for there in untranslated.values() for one in there}
+        astray = [lost for lost in astray if lost[1] not in known] + self._in_namespaces(untranslated, found)
+        self.astray = {hop for _, hop in astray}
+        return found | dict.fromkeys(self.astray)
 
     def _in_namespaces(
-        self, wanted: dict[int, list[_Wanted]], found: dict[Hop, ClientProcess | None], deadline: float
+        self, wanted: dict[int, list[_Wanted]], found: dict[Hop, ClientProcess | None]
     ) -> list[tuple[int, Hop]]:
         """Adds to what was found; returns what has no socket in the namespace of its address."""
+        deadline = time.monotonic() + BUDGET
         astray = []
         for netns, there in wanted.items():
-            if time.monotonic() >= deadline:
-                break
             rows = self._rows(self._namespaces.pids(netns), sorted({one.server.port for one in there}))
+            if rows is None:  # nothing follows from what may not be read
+                found |= {one.hop: None for one in there}
+                continue
             ends = {(row.local, row.remote): row for row in rows}
             inodes: dict[int, Hop] = {}
             users = set()
@@ -117,45 +127,49 @@ class ClientFinder:
                 else:
                     astray.append((netns, one.hop))
             dialled = {one.hop: one.server for one in there if one.server != one.hop.local}
-            for hop, client in self._holders.find(netns, self._namespaces.pids(netns), inodes, users, deadline).items():
+            holders = self._holders.find(netns, self._namespaces.pids(netns), inodes, users, deadline)
+            for hop, client in holders.items():
                 found[hop] = client._replace(dialled=dialled.get(hop)) if client is not None else None
         return astray
 
-    def _untranslated(
-        self, astray: list[tuple[int, Hop]], found: dict[Hop, ClientProcess | None]
-    ) -> dict[int, list[_Wanted]]:
+    def _untranslated(self, astray: list[tuple[int, Hop]]) -> dict[int, list[_Wanted]]:
         """Connections as their clients made them, before addresses were translated in one of the namespaces passed."""
         wanted: dict[int, list[_Wanted]] = {}
-        tables: dict[int, dict[tuple[Endpoint, Endpoint], Original]] = {}
         for netns, hop in astray:
-            original = None
-            for passed in (netns, hop.netns):
-                if passed not in tables:
-                    tables[passed] = self._translations(passed)
-                original = original or tables[passed].get((hop.local, hop.remote))
+            tables = (self._translations(passed) for passed in dict.fromkeys((netns, hop.netns)))
+            original = next(
+                (table[hop.local, hop.remote] for table in tables if (hop.local, hop.remote) in table), None
+            )
             home = self._namespace_of(original.client.address, hop) if original is not None else None
-            if original is None or home is None:
-                found[hop] = None
-                self.astray.add(hop)
-            else:
+            if original is not None and home is not None:
                 wanted.setdefault(home, []).append(_Wanted(hop, original.client, original.server))
         return wanted
 
     def _translations(self, netns: int) -> dict[tuple[Endpoint, Endpoint], Original]:
+        """What is translated in a namespace, as of a few seconds ago at the most."""
+        known, read_at = self._translated.get(netns, ({}, -_KEEP_TRANSLATIONS))
+        if time.monotonic() - read_at < _KEEP_TRANSLATIONS:
+            return known
+        known = {}
         for pid in self._namespaces.pids(netns):
             try:
-                return self._read_translations(self._processes.net_directory(pid))
-            except ProcessLookupError:
-                continue
-            except OSError:  # no table, or not for us to read
-                break
-        return {}
+                known = self._read_translations(self._processes.net_directory(pid))
+            except FileNotFoundError:
+                if self._processes.stat(pid) is None:  # gone: another process of the namespace will do
+                    continue
+            except OSError:  # not for us to read
+                pass
+            break
+        if len(self._translated) >= _TABLES:
+            self._translated.clear()
+        self._translated[netns] = known, time.monotonic()
+        return known
 
     def find_local(self, ends: Iterable[LocalEnd]) -> dict[LocalEnd, ClientProcess | None]:
         """The same for sessions over unix sockets, whose client may be any process of the host."""
         deadline = time.monotonic() + BUDGET
         unknown, wanted = set(ends), dict[int, LocalEnd]()
-        for _, pids in self._namespaces:  # each within a fraction of a millisecond
+        for _, pids in self._namespaces:
             if not unknown:
                 break
             peers = self._peers(pids)
@@ -187,10 +201,10 @@ class ClientFinder:
 
     # --- which sockets are there ----------------------------------------------------------------------------
 
-    def _rows(self, pids: Iterable[int], ports: Sequence[int]) -> Sequence[Socket]:
+    def _rows(self, pids: Iterable[int], ports: Sequence[int]) -> Sequence[Socket] | None:
         for pid in pids:
             try:
                 return self._read_connections(f"{self._processes.root}/{pid}", ports)
             except OSError:  # gone: another process of the namespace will do
                 continue
-        return []
+        return None

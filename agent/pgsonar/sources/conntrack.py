@@ -35,13 +35,12 @@ def parse(text: str) -> dict[tuple[Endpoint, Endpoint], Original]:
     found = {}
     for words in _LINE.findall(text):
         source, destination, sport, dport, replier, translated, replier_port, translated_port = words
-        original = Original(_endpoint(source, sport), _endpoint(destination, dport))
-        seen = _endpoint(replier, replier_port), _endpoint(translated, translated_port)
-        if seen != (original.server, original.client):
-            found[seen] = original
+        if (replier, replier_port, translated, translated_port) != (destination, dport, source, sport):
+            seen = _endpoint(replier, replier_port), _endpoint(translated, translated_port)
+            found[seen] = Original(_endpoint(source, sport), _endpoint(destination, dport))
     return found
 
 
 def _endpoint(address: str, port: str) -> Endpoint:
     """An address as everywhere else: IPv6 stands there with all its zeros."""
-    return Endpoint(str(ip_address(address)), int(port))
+    return Endpoint(str(ip_address(address)) if ":" in address else address, int(port))

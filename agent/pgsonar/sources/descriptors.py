@@ -19,6 +19,8 @@ from pgsonar.sources.placement import parse_cgroup
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.titles import readable
 
+_PLACES = 1000
+
 Asked = TypeVar("Asked", bound=Hashable)
 
 
@@ -49,13 +51,17 @@ class HolderSearch:
         """
         found: dict[Asked, ClientProcess | None] = {}
         left = dict(inodes)
+        if len(self._likely) > _PLACES:  # pods come and go
+            self._likely, self._searches = {}, {}
         search = self._searches.setdefault(place, _Search(frozenset(inodes)))
+        has_asked = False
         for pid in self._candidates(place, pids, users):
-            if not left or time.monotonic() >= deadline:
+            if not left or (has_asked and time.monotonic() >= deadline):
                 break
             if pid in search.asked:
                 continue
             search.asked.add(pid)
+            has_asked = True
             held = self._owners.inodes(pid, postmaster=pid, first_only=False)
             self._owners.forget(pid)
             if held is None:

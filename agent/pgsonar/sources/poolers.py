@@ -129,6 +129,7 @@ class PoolerFinder:
             config_file=config,
             settings=tuple(sorted((settings or {}).items())),
             missing=tuple(missing),
+            is_here=netns in {0, self._processes.network_namespace(os.getpid())},
         )
 
     def _config_file(self, pid: int) -> str | None:
@@ -192,4 +193,5 @@ def _together(one: Pooler, other: Pooler) -> Pooler:
         config_file=one.config_file,
         settings=one.settings,
         missing=(*one.missing, *other.missing),
+        is_here=one.is_here,
     )

@@ -6,6 +6,7 @@ not be looked into.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -31,9 +32,12 @@ class Processes:
         self.root = root
 
     def pids(self) -> list[int]:
+        """Everybody. Raises OSError when descriptors have run out, from which nothing about processes follows."""
         try:
             return [int(name) for name in os.listdir(self.root) if name.isdigit()]
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             return []
 
     def read(self, pid: int, name: str, enough: int = 1) -> bytes | None:

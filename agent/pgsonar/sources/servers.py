@@ -181,7 +181,7 @@ class ServerFinder:
                 files_changed=files is not None and files.newest > self._started_unix(postmaster),
                 files_partial=files is not None and bool(files.refused),
                 configured=None,
-                major=whole_number((version or "").partition(".")[0]),
+                major=whole_number((re.match(r"\d*", version or "") or [""])[0]),
             ),
             missing=tuple(missing),
         )

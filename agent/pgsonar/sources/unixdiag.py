@@ -91,7 +91,9 @@ def parse(answer: bytes, peers: dict[int, int]) -> bool:
         if kind == _NLMSG_DONE:
             return True
         if kind == _NLMSG_ERROR:
+            # ENOENT says that the kernel has no unix_diag; of a file it would say that a process is gone.
             code = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else errno.EBADMSG
+            code = errno.EPROTONOSUPPORT if code == errno.ENOENT else code
             raise OSError(code, os.strerror(code))
         if kind == _SOCK_DIAG_BY_FAMILY and len(body) >= _ANSWER.size:
             _add(body, peers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from pgsonar.dating import is_dated
 from pgsonar.ledger import holder_of
 from pgsonar.model import LOCAL_HOST, Activity, Backend, Sight, TcpState
 from pgsonar.signals.words import age
@@ -105,9 +106,7 @@ def _figures(members: Sequence[Backend], sight: Sight, word: str) -> str:
 
 def _seconds(backend: Backend, sight: Sight) -> float | None:
     """How long it has done what it does; None while nothing dates it."""
-    if backend.activity_since == backend.first_seen != backend.started:
-        return None
-    return (sight.at - backend.activity_since) / 1e9
+    return (sight.at - backend.activity_since) / 1e9 if is_dated(backend) else None
 
 
 def _clients(members: Sequence[Backend], leaking: dict[int, str], sight: Sight, room: int) -> list[str]:

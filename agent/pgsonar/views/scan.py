@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from pgsonar.client_side import NAMED
 from pgsonar.model import Connection, Destination, Pooling, Sight, TcpState
 from pgsonar.signals.words import age, count, out_of
 from pgsonar.verdicts import Look, Seen
@@ -16,7 +17,7 @@ from pgsonar.views.holders import bar_lines, holder_lines, peer_lines
 from pgsonar.views.layout import fit, wrap
 from pgsonar.views.why import children_text, why_lines, would_say
 
-_BY_LOGIN = "locks held, application names, transaction ages"
+BY_LOGIN = "locks held, application names, transaction ages, what the database counts"  # what only a login tells
 PROCESSES_SHOWN = 3  # of one destination
 
 
@@ -32,8 +33,10 @@ def scan_lines(look: Look, width: int) -> list[str]:
         lines += [*_server(seen, clock, width), ""]
     for one in look.poolings:
         lines += [*_pooler(one, width), ""]
-    for place, there in look.destinations:
+    for place, there in look.destinations[:NAMED]:
         lines += _outgoing(place, there, width)
+    if len(look.destinations) > NAMED:
+        lines += [f"and {len(look.destinations) - NAMED} more databases, with fewer connections from here", ""]
     for sentence in look.missing:
         lines += wrap("NOT SEEN     ", sentence, width)
     return [line.rstrip() for line in lines]
@@ -45,7 +48,7 @@ def _server(seen: Seen, clock: Callable[[int], str], width: int) -> list[str]:
     parts = [server.label, server.role, f"PostgreSQL {server.version or '?'}", server.seen_by, clock(sight.at)]
     title = "   ".join(part for part in parts if part)
     lines = ["  ".join(title.split("   ")) if len(title) > width else title, *_slots(sight, width), ""]
-    lines += [*why_lines(sight, seen.found, seen.untold, clock, width), ""]
+    lines += [*why_lines(seen, clock, width), ""]
     lines += [*holder_lines(sight, seen.found, width), *_total(sight, width)] if sight.ledger.is_told else []
     lines += peer_lines(sight, width) if not sight.ledger.is_told else []
     return [*lines, "", *_no_slot(sight, width)]
@@ -125,7 +128,7 @@ def _no_slot(sight: Sight, width: int) -> list[str]:
     lines = wrap("NO SLOT      ", ", ".join(parts), width)
     lines += wrap("SEEN WITH    ", _seen_with(sight), width)
     if sight.reading is None:
-        lines += wrap("NOT SEEN     ", f"{_BY_LOGIN}: add receivers.postgresql (pg_monitor, 1 slot)", width)
+        lines += wrap("NOT SEEN     ", f"{BY_LOGIN}: add receivers.postgresql (pg_monitor, 1 slot)", width)
     for sentence in sight.server.missing:
         lines += wrap("NOT SEEN     ", sentence, width)
     if sight.server.limits.max_connections is None:

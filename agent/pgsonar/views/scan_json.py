@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pgsonar.detectors.evidence import connection_key
+from pgsonar.detectors.evidence import common_client, connection_key
 from pgsonar.model import Backend, Connection, Destination, Pooling, Sight, Socket, TcpState, Via
 from pgsonar.signals.advice import next_step
 from pgsonar.verdicts import Look, Verdict
@@ -44,6 +44,7 @@ def scan_object(look: Look) -> Json:
 
 def _verdict(sight: Sight, verdict: Verdict) -> Json:
     oldest = verdict.findings[0]
+    client = common_client(verdict.findings)
     step = next_step(sight.server, sight.ledger.used, verdict.kind, oldest)
     return {
         "server": sight.server.id,
@@ -53,7 +54,7 @@ def _verdict(sight: Sight, verdict: Verdict) -> Json:
         "confidence": oldest.confidence,
         "age_seconds": None if verdict.onset is None else round((sight.at - verdict.onset) / 1e9, 3),
         "backend_pids": [finding.pid for finding in verdict.findings if finding.pid is not None],
-        "client": oldest.client._asdict() if oldest.client is not None else None,
+        "client": client._asdict() if client is not None else None,
         "evidence": oldest.evidence,
         "next_command": step.command,
         "next_effect": step.effect,

@@ -5,23 +5,23 @@ The rule: the leak with most slots comes first, and "not" names only what could 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
-from pgsonar.model import Activity, BackendKind, Server, Sight
+from pgsonar.dating import is_dated
+from pgsonar.detectors.evidence import common_client
+from pgsonar.model import Activity, Backend, BackendKind, Server, Sight
 from pgsonar.signals.advice import next_step
 from pgsonar.signals.words import age, count, out_of
-from pgsonar.verdicts import Verdict
+from pgsonar.verdicts import Seen, Verdict
 from pgsonar.views.layout import wrap
 
 SHOWN = 5  # causes
 MINUTE = 60
 
 
-def why_lines(
-    sight: Sight, found: Sequence[Verdict], cannot: Mapping[str, str], clock: Callable[[int], str], width: int
-) -> list[str]:
+def why_lines(seen: Seen, clock: Callable[[int], str], width: int) -> list[str]:
     """The causes, then what they are not. `clock` writes an instant as the time of day."""
-    causes = [verdict for verdict in found if verdict.kind in _SAID]
+    sight, causes = seen.sight, [verdict for verdict in seen.found if verdict.kind in _SAID]
     lines = []
     for number, verdict in enumerate(causes[:SHOWN], 1):
         many = len(verdict.findings)
@@ -31,10 +31,14 @@ def why_lines(
         lines += wrap(f"{'WHY' if number == 1 else '':<5} {number}  {slots:>8}  ", text, width)
     if len(causes) > SHOWN:
         lines.append(f"         and {len(causes) - SHOWN} more")
-    seen = {verdict.kind for verdict in found}
-    absent = [text(sight) for kind, text in _ABSENT.items() if kind not in seen and kind not in cannot]
+    told = {verdict.kind for verdict in causes} | seen.untold.keys()
+    cannot = dict(seen.untold)
+    if "idle_in_transaction" in seen.kinds and (undated := _undated_transactions(sight)):
+        told.add("idle_in_transaction")
+        cannot["idle_in_transaction"] = undated
+    absent = [text(sight) for kind, text in _ABSENT.items() if kind in seen.kinds and kind not in told]
     if absent:
-        lines += wrap("      not: " if causes else "WHY   no leak is seen: ", ", ".join(absent), width)
+        lines += wrap("      not: " if causes else "WHY   seen is none of: ", ", ".join(absent), width)
     for kind, reason in cannot.items():
         lines += wrap("CANNOT TELL  ", f"{kind}: {reason}", width)
     return lines + (_do(sight, causes[0], width) if causes else [])
@@ -63,7 +67,7 @@ def _door(sight: Sight) -> str:
 
 def _who(verdict: Verdict) -> str:
     """The identity and, where it is known, the process, which is the culprit unless it is a proxy."""
-    client = verdict.findings[0].client
+    client = common_client(verdict.findings)
     if client is None:
         return verdict.identity
     return f"{verdict.identity}, {'behind the proxy' if client.is_proxy else 'by'} {client.label}"
@@ -77,7 +81,7 @@ def _orphaned(verdict: Verdict) -> str:
 
 _SAID: dict[str, Callable[[Verdict], str]] = {
     "idle_in_transaction": lambda verdict: (
-        f"{_who(verdict)}{',' if verdict.findings[0].client else ''} leaves transactions open"
+        f"{_who(verdict)}{',' if common_client(verdict.findings) else ''} leaves transactions open"
     ),
     "orphaned_backend": _orphaned,
     "orphaned_backend_no_socket": _orphaned,
@@ -86,8 +90,21 @@ _SAID: dict[str, Callable[[Verdict], str]] = {
 }
 
 
+def _undated_transactions(sight: Sight) -> str | None:
+    """A transaction that nothing dates may be open for a moment, or for days."""
+    number = sum(_is_open(b) and not is_dated(b) for b in sight.backends)
+    if not number:
+        return None
+    text = f"since when {count(number, 'transaction')} {'is' if number == 1 else 'are'} open"
+    return f"{text}: add receivers.postgresql, or CAP_SYS_ADMIN where sockets are read from another namespace"
+
+
+def _is_open(backend: Backend) -> bool:
+    return backend.title.activity in (Activity.IN_TRANSACTION, Activity.ABORTED)
+
+
 def _open_transactions(sight: Sight) -> str:
-    number = sum(b.title.activity in (Activity.IN_TRANSACTION, Activity.ABORTED) for b in sight.backends)
+    number = sum(map(_is_open, sight.backends))
     return f"transactions left open ({f'{number}, none for long' if number else 0})"
 
 
@@ -109,6 +126,6 @@ def children_text(sight: Sight) -> str:
 
 def would_say(server: Server, used: int, not_listed: int) -> str | None:
     """What pg_stat_activity would count, where that is less than what is used."""
-    if not not_listed or server.version is None or int(server.version.partition(".")[0]) >= 18:
+    if not not_listed or server.version is None or server.lists_logins:
         return None
     return f"pg_stat_activity would say {used - not_listed}: the {not_listed} without login are not in it"
