@@ -1,4 +1,4 @@
-"""The console's rows by their columns, as newer versions than the one in tests/live write them (pgbouncer.org/usage)."""
+"""The console, as newer versions than the one in tests/live write it (https://www.pgbouncer.org/usage.html)."""
 
 from pgsonar.model import Endpoint
 from pgsonar.sources.pgbouncer import ConsoleReader
