@@ -20,7 +20,7 @@ from pgsonar.sources.sockets import Sampler, Step, _change_records
 
 ROOT = Path(__file__).parents[1]
 HEADER = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode".ljust(149)
-SOURCES = ("procnet.c", "merge.c", "table.c", "entries.c", "told.c", "ring.c")
+SOURCES = ("procnet.c", "merge.c", "table.c", "row.c", "entries.c", "told.c", "ring.c")
 
 
 def instructions(program, kind, rounds, rows=1000):
