@@ -12,6 +12,7 @@ from pgsonar.detectors.idle_in_transaction import IdleInTransaction
 from pgsonar.detectors.orphaned_backend import OrphanedBackend
 from pgsonar.detectors.orphaned_backend_no_socket import OrphanedBackendNoSocket
 from pgsonar.detectors.pool_exhausted import PoolExhausted
+from pgsonar.detectors.prestartup_stuck import PrestartupStuck
 from pgsonar.model import SECOND, BackendKind, Limits, Severity, TcpState
 
 NOW = START + 60 * SECOND
@@ -32,15 +33,15 @@ SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
         ({"connections": []}, {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"}),
         (
             {"of": server(netns=0, pid=0), "reading": database_reading()},
-            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "auth_stuck"},
+            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "auth_stuck", "prestartup_stuck"},
         ),
         (
             {"of": server(netns=0, pid=0, version="18beta1"), "reading": database_reading(version="18beta1")},
-            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"},
+            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "prestartup_stuck"},
         ),
         (
             {"of": server(pid=0), "backends": []},
-            {"idle_in_transaction", "auth_stuck", "orphaned_backend_no_socket", "pool_exhausted"},
+            {"idle_in_transaction", "auth_stuck", "orphaned_backend_no_socket", "pool_exhausted", "prestartup_stuck"},
         ),
         ({"backends": [backend(title(None))]}, {"idle_in_transaction", "auth_stuck"}),
         ({"of": server(limits=Limits())}, {"pool_exhausted"}),
@@ -54,6 +55,31 @@ def test_a_detector_that_cannot_see_says_so(missing, silent):
 
     assert {kind for kind, reason in reasons.items() if reason} == silent
     assert all(": " in reason for reason in reasons.values() if reason), "each says what would change that"
+
+
+class TestPrestartupStuck:
+    @staticmethod
+    def silent(number=3):
+        kind = title(None, kind=BackendKind.PRESTARTUP, user=None, database=None, host=None, port=None)
+        return [backend(kind, pid=n, started=NOW - 6 * SECOND, bound=connection(tcp(n))) for n in range(1, number + 1)]
+
+    def test_each_waits_since_its_fork(self):
+        found = find(PrestartupStuck(), self.silent())
+
+        assert [(f.identity, f.onset, f.severity) for f in found] == [("10.0.0.7", NOW - 6 * SECOND, Severity.INFO)] * 3
+        assert [f.port for f in found] == [1, 2, 3]
+
+    def test_near_the_limit_of_children_it_is_critical(self):
+        limits = Limits(30, 3, "pg_control", children=10)
+        near = find(PrestartupStuck(), self.silent(9), of=server(limits=limits))
+        far = find(PrestartupStuck(), self.silent(8), of=server(limits=limits))
+
+        assert {f.severity for f in near} == {Severity.CRITICAL}
+        assert {f.severity for f in far} == {Severity.INFO}
+
+    def test_sessions_and_workers_are_none(self):
+        others = [backend(title()), backend(title("authentication")), backend(title(kind=BackendKind.WORKER))]
+        assert find(PrestartupStuck(), others) == []
 
 
 class TestIdleInTransaction:

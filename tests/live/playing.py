@@ -20,6 +20,7 @@ KINDS = (
     "orphaned_backend",
     "orphaned_backend_no_socket",
     "auth_stuck",
+    "prestartup_stuck",
     "accept_queue",
     "pool_exhausted",
 )

@@ -207,6 +207,30 @@ def test_a_postmaster_that_does_not_accept(world, app):
     waiting.close()
 
 
+def test_clients_that_never_say_who_they_are_hold_a_child_and_no_slot(world):
+    server, agent = world
+    began = time.time()
+    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+    probe = socket.create_connection(("127.0.0.1", server.port))
+    probe.close()  # the near miss: a health check that opens the port and goes away
+    ports = {one.getsockname()[1] for one in silent}
+    event = agent.wait_for(
+        lambda: next(
+            (e for e in agent.events("prestartup_stuck", "opened") if e["attributes"]["client.port"] in ports), None
+        ),
+        10,
+        "nothing is told of clients that are silent",
+    )
+    told = event["attributes"]
+    assert (told["pgsonar.leak.severity"], told["client.address"]) == ("info", "127.0.0.1")
+    assert abs(told["pgsonar.leak.onset"] / 1e9 - began) < 1
+    assert told["pgsonar.child.limit"] > told["pgsonar.child.count"] >= 3
+    assert {int(member.split()[2]) for member in told["pgsonar.leak.member_list"]} <= ports
+    for one in silent:
+        one.close()
+    must_be_resolved(agent, event)
+
+
 def test_healthy_work_stays_silent(world, app):
     server, agent = world
     before = len(agent.events())

@@ -73,7 +73,7 @@ def test_a_proxy_is_called_a_proxy(tmp_path):
         _, told = ask(tmp_path, "scan", target, "--format", "json", *lowered)
 
     assert (event["pgsonar.proxy.pid"], event["pgsonar.proxy.command"]) == (pid, "haproxy")
-    assert f"the proxy haproxy, pid {pid}" in event["pgsonar.between"]
+    assert f"the proxy haproxy (pid {pid})" in event["pgsonar.between"]
     assert "whose it is cannot be told" in event["pgsonar.leak.alternative"]
     assert not [name for name in event if name.startswith("pgsonar.client.")]
     assert "behind the proxy haproxy" in text

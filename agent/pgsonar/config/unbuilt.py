@@ -32,7 +32,6 @@ IGNORED: tuple[tuple[type[schema.Section], str], ...] = (
     (schema.LeaksProcessor, "half_open"),
     (schema.LeaksProcessor, "slow_reader"),
     (schema.LeaksProcessor, "backend_busy_unread_input"),
-    (schema.LeaksProcessor, "prestartup_stuck"),
     (schema.LeaksProcessor, "client_socket_leak"),
     (schema.LeaksProcessor, "connection_thrash"),
     (schema.LeaksProcessor, "role_or_database_limit"),

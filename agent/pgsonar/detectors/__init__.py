@@ -17,6 +17,7 @@ from pgsonar.detectors.idle_in_transaction import IdleInTransaction
 from pgsonar.detectors.orphaned_backend import OrphanedBackend
 from pgsonar.detectors.orphaned_backend_no_socket import OrphanedBackendNoSocket
 from pgsonar.detectors.pool_exhausted import PoolExhausted
+from pgsonar.detectors.prestartup_stuck import PrestartupStuck
 from pgsonar.model import Finding, Severity, Sight
 
 
@@ -38,6 +39,7 @@ DETECTORS = (
     OrphanedBackend,
     OrphanedBackendNoSocket,
     AuthStuck,
+    PrestartupStuck,
     PoolExhausted,
     AcceptQueue,
 )

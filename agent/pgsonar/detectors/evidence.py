@@ -100,11 +100,7 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
         evidence["postgresql.state"] = backend.title.activity
     if backend.switches is not None:
         evidence["pgsonar.evidence.context_switches"] = backend.switches
-    if backend.connection is not None:
-        evidence["pgsonar.evidence.tcp"] = tcp_text(backend.connection)
-        evidence["pgsonar.connection.key"] = connection_key(
-            backend.connection.socket.remote, backend.connection.socket.local
-        )
+    evidence |= connection_evidence(backend)
     if backend.via is not None:
         evidence["pgsonar.pooler"] = backend.via.pooler
         if backend.via.has_forgotten:
@@ -114,6 +110,17 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
     if backend.session is not None:
         evidence |= _session_evidence(backend.session, sight)
     return evidence
+
+
+def connection_evidence(backend: Backend) -> Evidence:
+    """The socket row of a backend."""
+    if backend.connection is None:
+        return {}
+    socket = backend.connection.socket
+    return {
+        "pgsonar.evidence.tcp": tcp_text(backend.connection),
+        "pgsonar.connection.key": connection_key(socket.remote, socket.local),
+    }
 
 
 def _session_evidence(session: Session, sight: Sight) -> Evidence:

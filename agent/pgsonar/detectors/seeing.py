@@ -32,6 +32,13 @@ def no_processes(sight: Sight) -> str | None:
     return "its processes are not seen: share their process namespace, or add receivers.postgresql"
 
 
+def no_own_processes(sight: Sight) -> str | None:
+    """Why children are not seen that no login lists."""
+    if sight.server.pid or sight.reading is None:
+        return no_processes(sight)
+    return f"a login does not list them: {_BESIDE}"
+
+
 def no_activities(sight: Sight) -> str | None:
     """Why it is not seen what sessions do."""
     if missing := no_processes(sight):

@@ -39,8 +39,7 @@ class ClientProcess(NamedTuple):
     def label(self) -> str:
         """What people call it: `payroll.service (python3, pid 4711)`."""
         place = self.unit or (f"container {self.container_id[:12]}" if self.container_id else None)
-        who = f"{self.command}, pid {self.pid}"
-        return f"{place} ({who})" if place else who
+        return f"{place} ({self.command}, pid {self.pid})" if place else f"{self.command} (pid {self.pid})"
 
 
 @dataclass(slots=True)

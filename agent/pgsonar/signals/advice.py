@@ -34,6 +34,10 @@ GUARDS = {
     "auth_stuck": Guard(
         "authentication_timeout (60 s by default)", "superuser_reserved_connections, statement_timeout"
     ),
+    "prestartup_stuck": Guard(
+        "authentication_timeout (60 s by default), which writes no line to the log",
+        "max_connections: they hold no slot; statement_timeout, tcp_keepalives_idle",
+    ),
     "pool_exhausted": Guard(
         "a pooler in front, smaller pools", "superuser_reserved_connections: it keeps a door open only"
     ),
@@ -56,6 +60,8 @@ def next_step(server: Server, used: int, kind: str, oldest: Finding) -> Next:
         return _look_at_queue(port, pid)
     if kind == "pool_exhausted":
         return Next("pgsonar scan", "shows who holds each slot; needs no connection")
+    if kind == "prestartup_stuck":
+        return Next(f"ss -tnp 'sport = :{port}'", "shows who connects; authentication_timeout ends them by itself")
     if oldest.pid is None:
         return Next("pgsonar scan", "shows the sockets and who owns them")
     return _about_session(server, used, kind, oldest, psql)

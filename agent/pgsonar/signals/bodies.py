@@ -100,6 +100,18 @@ def _auth_stuck(episode: Episode, old: str) -> str:
     )
 
 
+def _prestartup_stuck(episode: Episode, old: str) -> str:
+    number = len(episode.members)
+    limit = episode.findings[0].evidence.get("pgsonar.child.limit")
+    children = episode.findings[0].evidence["pgsonar.child.count"]
+    near = " Near that limit NOBODY gets in, whatever is free." if episode.severity >= Severity.CRITICAL else ""
+    return (
+        f"{episode.server.label}: {count(number, 'client')} of {episode.identity} connected and never said who "
+        f"{'it is' if number == 1 else 'they are'}, oldest {old} ({_oldest(episode)}). No slot is held, but one of the "
+        f"children the server can have: {children} of {limit or 'an unknown number'}.{near}"
+    )
+
+
 def _pool_exhausted(episode: Episode, old: str) -> str:
     used, ceiling = episode.slots
     finding = episode.findings[0]
@@ -136,6 +148,7 @@ _OPEN = {
     "orphaned_backend": _orphaned,
     "orphaned_backend_no_socket": _orphaned,
     "auth_stuck": _auth_stuck,
+    "prestartup_stuck": _prestartup_stuck,
     "pool_exhausted": _pool_exhausted,
     "accept_queue": _accept_queue,
 }

@@ -16,6 +16,7 @@ from pgsonar.verdicts import Seen, Verdict
 from pgsonar.views.layout import wrap
 
 SHOWN = 5  # causes
+_HOLD_NO_SLOT = ("accept_queue", "prestartup_stuck")
 MINUTE = 60
 
 
@@ -25,7 +26,7 @@ def why_lines(seen: Seen, clock: Callable[[int], str], width: int) -> list[str]:
     lines = []
     for number, verdict in enumerate(causes[:SHOWN], 1):
         many = len(verdict.findings)
-        slots = count(many, "client" if verdict.kind == "accept_queue" else "slot")
+        slots = count(many, "client" if verdict.kind in _HOLD_NO_SLOT else "slot")
         since = f", {_since(sight, verdict, clock)}" if verdict.onset is not None else ""
         text = f"{_SAID[verdict.kind](verdict)}{since} ({verdict.findings[0].confidence})"
         lines += wrap(f"{'WHY' if number == 1 else '':<5} {number}  {slots:>8}  ", text, width)
@@ -86,6 +87,7 @@ _SAID: dict[str, Callable[[Verdict], str]] = {
     "orphaned_backend": _orphaned,
     "orphaned_backend_no_socket": _orphaned,
     "auth_stuck": lambda verdict: f"{verdict.identity} connects and never finishes its login",
+    "prestartup_stuck": lambda verdict: f"{verdict.identity} connects and never says who it is",
     "accept_queue": lambda _: "the postmaster does not accept connections",
 }
 
