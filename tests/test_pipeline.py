@@ -16,6 +16,8 @@ from pgsonar.model import (
     ChangeKind,
     Limits,
     Moment,
+    Pooler,
+    PoolerEnds,
     ScanStats,
     Session,
     TcpState,
@@ -82,7 +84,7 @@ class World:
                 find_local=dict.fromkeys,
                 astray=set(),
             ),
-            poolers=SimpleNamespace(find=list, ends=lambda pooler, ports: {}),
+            poolers=SimpleNamespace(find=list, ends=lambda pooler, ports: PoolerEnds({}, frozenset())),
             listen_overflows=lambda directory: self.overflows,
             budget=Budget(0.02, self.interval),
         )
@@ -277,3 +279,15 @@ def test_what_a_login_told_long_ago_is_not_said_of_a_session_any_more(world):
     (sight,) = pipeline.slow_tick(moment(20))
     assert sight.backends[0].session is None
     assert sight.reading is None
+
+
+def test_what_has_nothing_to_tell_is_not_sent(world):
+    idle = Pooler("p", (7,), NETNS, 6432, "10.0.0.9")
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    pipeline.poolers.poolers = {"p": idle}
+    pipeline.export_tick(moment(1))
+
+    batches = [batch for batch in world.batches if batch.signal == "metrics"]
+    assert batches
+    assert all(rows for batch in batches for _, rows in batch.resources)

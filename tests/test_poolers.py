@@ -9,6 +9,7 @@ from pgsonar.model import (
     Pool,
     Pooler,
     PoolerClient,
+    PoolerEnds,
     PoolerReading,
     PoolerServer,
     TcpState,
@@ -44,7 +45,7 @@ def pooled(state=TcpState.ESTABLISHED, *, since=START):
 def table(*readings, ends=(), ends_at=NOW):
     made = PoolerTable()
     made.poolers = {"p": POOLER}
-    made.ends, made.ends_at = {"p": dict.fromkeys(ends, TcpState.ESTABLISHED)}, ends_at
+    made.ends, made.ends_at = {"p": PoolerEnds(dict.fromkeys(ends, TcpState.ESTABLISHED), frozenset({91, 92}))}, ends_at
     for one in readings:
         made.take(one, 60 * SECOND)
     return made
@@ -138,3 +139,15 @@ def test_when_the_console_falls_silent_nobody_is_blamed_for_what_comes_later():
     told.join(server(), [session], NOW + 61 * SECOND)
 
     assert session.via == Via("10.0.0.7:6432")
+
+
+def test_over_unix_sockets_the_far_ends_tell_who_is_who():
+    through = backend(title("idle", host="[local]", port=None), pid=1)
+    direct = backend(title("idle", host="[local]", port=None), pid=2)
+    through.inodes, direct.inodes = (90, 91), (93,)
+    told = table()
+    told.join(server(), [through, direct], NOW)
+    pooling = told.pooling(POOLER, [], [through, direct], NOW)
+
+    assert (through.via, direct.via) == (Via("10.0.0.7:6432"), None)
+    assert (pooling.unix_clients, pooling.unix_ends) == (1, 1)

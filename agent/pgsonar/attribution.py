@@ -78,7 +78,8 @@ def _with_client(finding: Finding, backend: Backend) -> Finding:
 
 
 def _is_local_and_due(backend: Backend, at: int) -> bool:
-    if backend.title.host != LOCAL_HOST or not backend.inodes or backend.local_client is not None:
+    is_known = backend.local_client is not None or backend.via is not None
+    if backend.title.host != LOCAL_HOST or not backend.inodes or is_known:
         return False
     return backend.looked_for_client_at is None or at - backend.looked_for_client_at >= AGAIN
 

@@ -76,6 +76,7 @@ def open_sources(config: Config) -> Sources:
             OwnerReader(),
             read_listeners=read_listeners,
             read_connections=read_connections,
+            read_unix_peers=read_unix_peers,
             hostname=socket.gethostname(),
         ),
         applications=ApplicationFinder(processes, namespaces, read_connections, ports_of(config.sockets.targets))

@@ -278,7 +278,7 @@ class Pipeline:
                 self.poolers.take(reading, poller.holds)
         for server in self.servers.values():
             self.poolers.join(server, self.backends.of_server(server.id), at)
-        backends = [b for server in self.servers.values() for b in self.backends.of_server(server.id)]
+        backends = self._all_backends()
         if self.poolers.is_in_doubt(backends):
             self._read_pooler_ends(at)
         self.poolers.judge(backends, at)
@@ -356,7 +356,10 @@ class Pipeline:
     def pooling(self, pooler: Pooler, at: int) -> Pooling:
         """All that is known of one pooler now."""
         clients = [c for c in self.connections.of_namespace(pooler.netns) if is_on(c, pooler)]
-        return Pooling(pooler, clients, self.poolers.ends.get(pooler.id, {}), self.poolers.of(pooler, at))
+        return self.poolers.pooling(pooler, clients, self._all_backends(), at)
+
+    def _all_backends(self) -> list[Backend]:
+        return [backend for server in self.servers.values() for backend in self.backends.of_server(server.id)]
 
     def _server_reading(self, sight: Sight) -> ServerReading:
         server = sight.server

@@ -20,8 +20,10 @@ from pgsonar.model import (
     Pool,
     Pooler,
     PoolerClient,
+    PoolerEnds,
     PoolerReading,
     PoolerServer,
+    Pooling,
     Server,
     TcpState,
     Via,
@@ -36,7 +38,7 @@ class PoolerTable:
 
     def __init__(self) -> None:
         self.poolers: dict[str, Pooler] = {}
-        self.ends: dict[str, dict[Endpoint, TcpState]] = {}  # by pooler: its ends of connections to databases
+        self.ends: dict[str, PoolerEnds] = {}  # by pooler: its ends of connections to databases
         self.ends_at = 0  # when these were read
         self._readings: dict[Endpoint, tuple[PoolerReading, int]] = {}
         self._processes: dict[tuple[Endpoint, str, Endpoint], ClientProcess | None] = {}
@@ -62,6 +64,12 @@ class PoolerTable:
         own = [reading for reading in there if reading.endpoint.address.startswith("/")]
         return _together(own if len(pooler.pids) > 1 and own else there[:1]) if there else None
 
+    def pooling(self, pooler: Pooler, clients: list[Connection], backends: Iterable[Backend], at: int) -> Pooling:
+        """All that is known of one pooler now. `clients` are connections to it, `backends` those of every server."""
+        ends = self.ends.get(pooler.id, PoolerEnds({}, frozenset()))
+        local = sum(not ends.unix.isdisjoint(backend.inodes or ()) for backend in backends)
+        return Pooling(pooler, clients, ends.tcp, len(ends.unix) - local, local, self.of(pooler, at))
+
     def join(self, server: Server, backends: Iterable[Backend], at: int) -> None:
         """Tells each backend the way its session came."""
         by_end: dict[Endpoint, tuple[PoolerReading, PoolerServer]] = {}
@@ -74,8 +82,8 @@ class PoolerTable:
                     by_end[one.local] = reading, one
                 elif one.local is None and one.backend_pid is not None:
                     by_pid[one.backend_pid] = reading, one
-        owner = {end: pooler for pooler, ends in self.ends.items() for end in ends}
-        processes = {pid: pooler.label for pooler in self.poolers.values() for pid in pooler.pids}
+        owner = {end: pooler for pooler, ends in self.ends.items() for end in ends.tcp}
+        local_owner = {inode: pooler for pooler, ends in self.ends.items() for inode in ends.unix}
         for backend in backends:
             if _closed_at(backend):
                 continue  # the way it came is known from before
@@ -85,8 +93,8 @@ class PoolerTable:
                 reading, one = known
                 client = clients.get((reading.endpoint, one.link)) if one.link else None
                 backend.via = Via(self._label(reading), client, self._process(reading.endpoint, client))
-            elif backend.local_client is not None and backend.local_client.pid in processes:
-                backend.via = Via(processes[backend.local_client.pid])
+            elif near := next((local_owner[i] for i in backend.inodes or () if i in local_owner), None):
+                backend.via = Via(self.poolers[near].label)
             elif end in owner:
                 backend.via = Via(self.poolers[owner[end]].label)
             elif backend.via is not None:  # who holds it now, nobody tells
@@ -98,7 +106,7 @@ class PoolerTable:
 
     def judge(self, backends: Iterable[Backend], at: int) -> None:
         """Marks sessions whose pooler has closed the connection and owns no end of it any more."""
-        live = {end for ends in self.ends.values() for end in ends}
+        live = {end for ends in self.ends.values() for end in ends.tcp}
         listed = {(server.local, reading.at) for reading in self.readings(at) for server in reading.servers}
         for backend in backends:
             closed_at = _closed_at(backend)

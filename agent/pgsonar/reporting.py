@@ -89,7 +89,8 @@ class Reporter:
             rows = client_rows(destination, connections, self._started, now)
             resources.append((self._identity.destination(destination), list(rows)))
         resources.append((self._identity.agent(), list(agent_rows(agent, self._started, now))))
-        self._send(Batch("metrics", resources))
+        # A pooler that nobody uses has nothing to tell.
+        self._send(Batch("metrics", [(resource, rows) for resource, rows in resources if rows]))
 
     def _send(self, batch: Batch) -> None:
         for outlet in self._outlets.get(batch.signal, ()):

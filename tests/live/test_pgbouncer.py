@@ -120,6 +120,22 @@ def test_both_hops_are_counted_without_a_console(server, bouncer, tmp_path):
     assert through == [f"127.0.0.1:{bouncer.port}"] * 3
 
 
+def test_both_hops_over_unix_sockets_are_counted_without_a_console(server, tmp_path):
+    directory = server.data_directory.parent
+    with Bouncer(server.port, host=str(directory)) as bouncer:
+        clients = [WireClient(bouncer.port, "app", host=str(bouncer.directory)) for _ in range(3)]
+        for client in clients[:2]:
+            client.execute("begin")
+        told = json.loads(scan(server, tmp_path, "--format", "json"))
+        text = scan(server, tmp_path)
+        for client in clients:
+            client.close()
+
+    assert "HOPS         3 sockets of applications, 2 sockets to databases" in text
+    ways = [row["via"] for row in told["connections"] if row["user"] == "app" and row["side"] == "server"]
+    assert [way["pooler"] for way in ways] == [f"127.0.0.1:{bouncer.port}"] * 2
+
+
 @pytest.mark.parametrize("over_unix", [False, True], ids=["tcp", "unix"])
 def test_a_session_is_traced_to_the_application_and_its_process(server, tmp_path, over_unix):
     host = server.data_directory.parent if over_unix else "127.0.0.1"

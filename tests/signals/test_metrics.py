@@ -218,15 +218,15 @@ def test_a_pooler_tells_of_both_hops_and_of_its_pools():
     )
     pooler = Pooler("p", (7,), 1, 6432, "10.0.0.9")
     ends = {Endpoint("10.0.0.9", 4): TcpState.ESTABLISHED}
-    rows = {row.name: row for row in pooler_rows(Pooling(pooler, [connection(tcp(1))], ends, told), 5, NOW)}
+    rows = {row.name: row for row in pooler_rows(Pooling(pooler, [connection(tcp(1))], ends, 2, 1, told), 5, NOW)}
 
     def told_by(name):
         drop = {"server.address", "server.port", "db.client.connection.pool.name"}
         return [({k: v for k, v in p.attributes.items() if k not in drop}, p.value) for p in rows[name].points]
 
     assert told_by("pgsonar.connection.count") == [
-        ({"network.connection.state": "established", "pgsonar.side": "pooler_client"}, 1),
-        ({"network.connection.state": "established", "pgsonar.side": "pooler_server"}, 1),
+        ({"network.connection.state": "established", "pgsonar.side": "pooler_client"}, 3),
+        ({"network.connection.state": "established", "pgsonar.side": "pooler_server"}, 2),
     ]
     assert told_by("db.client.connection.count") == [
         ({"db.client.connection.state": "used"}, 4),
@@ -239,7 +239,7 @@ def test_a_pooler_tells_of_both_hops_and_of_its_pools():
     assert told_by("pgsonar.pool.waited") == [({"db.namespace": "shop"}, 2.5)]
     (point, _) = rows["db.client.connection.count"].points
     assert point.attributes["db.client.connection.pool.name"] == "10.0.0.9:6432/shop/app"
-    without = {row.name for row in pooler_rows(Pooling(pooler, [], ends, None), 5, NOW)}
+    without = {row.name for row in pooler_rows(Pooling(pooler, [], ends, 0, 0, None), 5, NOW)}
     assert without == {"pgsonar.connection.count"}
 
 

@@ -9,7 +9,7 @@ from pgsonar.model.backends import LOCAL_HOST, Activity, Backend, BackendKind, B
 from pgsonar.model.connections import ClientProcess, ClientSide, Connection, Destination
 from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Member, Severity
 from pgsonar.model.moments import SECOND, Moment
-from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerReading, PoolerServer, Pooling, Via
+from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerEnds, PoolerReading, PoolerServer, Pooling, Via
 from pgsonar.model.resources import Resource
 from pgsonar.model.servers import Limits, LogCounts, Server
 from pgsonar.model.sessions import DatabaseReading, Session, SessionCounts
@@ -43,6 +43,7 @@ __all__ = [
     "Pool",
     "Pooler",
     "PoolerClient",
+    "PoolerEnds",
     "PoolerReading",
     "PoolerServer",
     "Pooling",

@@ -94,6 +94,13 @@ class PoolerReading:
     missing: tuple[str, ...] = ()
 
 
+class PoolerEnds(NamedTuple):
+    """A pooler's own ends of its connections, told without its console."""
+
+    tcp: dict[Endpoint, TcpState]  # to databases
+    unix: frozenset[int]  # inodes at the far ends of its unix sockets, of backends and of applications
+
+
 @dataclass(frozen=True, slots=True)
 class Pooling:
     """All that is known of one pooler at one instant."""
@@ -101,6 +108,8 @@ class Pooling:
     pooler: Pooler
     clients: list[Connection]  # of applications
     ends: dict[Endpoint, TcpState]  # of its connections to databases
+    unix_clients: int  # of applications, over its unix socket
+    unix_ends: int  # to databases, over theirs
     reading: PoolerReading | None  # what its console told last
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgsonar.model import Connection, Pool, Pooling
+from pgsonar.model import Connection, Pool, Pooling, TcpState
 from pgsonar.signals.metric import Metric, Reading, by_state
 from pgsonar.signals.rows import Spread
 
 
 def _hops(reading: Pooling) -> Reading:
-    yield from by_state("pooler_client", (c.socket.state for c in reading.clients))
-    yield from by_state("pooler_server", reading.ends.values())
+    """A connected unix socket knows no other state than this one."""
+    local = TcpState.ESTABLISHED
+    yield from by_state("pooler_client", [*(c.socket.state for c in reading.clients), *[local] * reading.unix_clients])
+    yield from by_state("pooler_server", [*reading.ends.values(), *[local] * reading.unix_ends])
 
 
 def _per_pool(value: Callable[[Pool], int | float | None]) -> Callable[[Pooling], Reading]:

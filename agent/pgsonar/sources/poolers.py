@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from pgsonar.model import Endpoint, Pooler, Socket, TcpState
-from pgsonar.sources.clients import ReadConnections
+from pgsonar.model import Pooler, PoolerEnds, Socket
+from pgsonar.sources.clients import ReadConnections, ReadUnixPeers
 from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.regular import SETTINGS_MOST, read_regular
 from pgsonar.sources.settings import whole_number
+
+Told = TypeVar("Told")
 
 NAMES = ("pgbouncer",)
 _DEFAULT_PORT = 6432
@@ -54,6 +57,7 @@ class PoolerFinder:
         *,
         read_listeners: Callable[[str], Sequence[Socket]],
         read_connections: ReadConnections,
+        read_unix_peers: ReadUnixPeers,
         hostname: str,
     ) -> None:
         self._processes = processes
@@ -61,6 +65,7 @@ class PoolerFinder:
         self._owners = owners
         self._read_listeners = read_listeners  # of a process, such as /proc/1234
         self._read_connections = read_connections
+        self._read_unix_peers = read_unix_peers
         self._hostname = hostname
         self._known: dict[tuple[int, int], tuple[Pooler, float]] = {}
 
@@ -83,16 +88,12 @@ class PoolerFinder:
         self._known = known
         return list(by_port.values())
 
-    def ends(self, pooler: Pooler, ports: Sequence[int]) -> dict[Endpoint, TcpState]:
-        """Its own ends of connections to these ports of databases, by inode or, where that is refused, by user."""
-        for pid in pooler.pids:
-            try:
-                rows = self._read_connections(f"{self._processes.root}/{pid}", ports)
-                break
-            except OSError:
-                continue
-        else:
-            return {}
+    def ends(self, pooler: Pooler, ports: Sequence[int]) -> PoolerEnds:
+        """Its own ends of connections.
+
+        Those to these ports of databases are told by inode or, where that is refused, by user; those over unix sockets
+        by inode alone.
+        """
         inodes: set[int] = set()
         users: set[int | None] = set()
         for pid in pooler.pids:
@@ -100,11 +101,22 @@ class PoolerFinder:
             self._owners.forget(pid)
             inodes.update(held or ())
             users.update([self._processes.uid(pid)] if held is None else [])
-        return {
+        tcp = {
             row.local: row.state
-            for row in rows
+            for row in self._ask(pooler, lambda process: self._read_connections(process, ports))
             if row.remote.port in ports and row.inode and (row.inode in inodes or row.uid in users)
         }
+        peers = dict(self._ask(pooler, lambda process: self._read_unix_peers(process).items()))
+        return PoolerEnds(tcp, frozenset(peers[inode] for inode in inodes if inode in peers))
+
+    def _ask(self, pooler: Pooler, read: Callable[[str], Iterable[Told]]) -> Iterable[Told]:
+        """What is read of the first of its processes that is there yet."""
+        for pid in pooler.pids:
+            try:
+                return read(f"{self._processes.root}/{pid}")
+            except OSError:
+                continue
+        return ()
 
     def _describe(self, pid: int) -> Pooler:
         missing: list[str] = []

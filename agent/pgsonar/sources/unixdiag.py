@@ -1,4 +1,4 @@
-"""Which unix sockets talk to each other: the inode of each connected one and of its peer (man 7 sock_diag).
+"""Which unix stream sockets talk to each other: the inode of each connected one and of its peer (man 7 sock_diag).
 
 The rule: asked only when somebody wants to know who is at the other end of a session over a unix socket. Both ends
 are listed in the network namespace of the one that has connected (net/unix/af_unix.c: unix_stream_connect).
@@ -102,7 +102,9 @@ def parse(answer: bytes, peers: dict[int, int]) -> bool:
 
 
 def _add(body: bytes, peers: dict[int, int]) -> None:
-    inode = _ANSWER.unpack_from(body)[4]
+    _, kind_of_socket, _, _, inode, *_ = _ANSWER.unpack_from(body)
+    if kind_of_socket != socket.SOCK_STREAM:
+        return
     at = _ANSWER.size
     while at + _ATTRIBUTE.size <= len(body):
         length, kind = _ATTRIBUTE.unpack_from(body, at)
