@@ -251,7 +251,7 @@ def test_a_client_whose_addresses_are_translated_is_named(source):
     with start(TRANSLATED.replace("{source}", source)) as server:
         say(server)
         if server.stdout.readline() != "listens\n":
-            pytest.skip("needs a kernel that translates addresses")
+            pytest.skip("cannot be installed: a kernel that translates addresses")
         with started(DIALS, before=("nsenter", "-t", str(server.pid), "-n")) as client:
             address, port = server.stdout.readline().split()
             netns = os.stat(f"/proc/{server.pid}/ns/net").st_ino
