@@ -41,9 +41,10 @@ MAY_IMPORT = {
     "attribution": ("model", "poolers", "sources.clients"),
     "namespaces": ("model", "errors", "sources.sockets"),
     "reporting": ("model", "config.schema", "signals"),
-    "pipeline": ("model", "attribution", "namespaces", "reporting", "config.schema", "sources", *PURE),
+    "world": ("model", "budget", "sources"),
+    "pipeline": ("model", "attribution", "namespaces", "reporting", "world", "config.schema", "sources", *PURE),
     "condition": ("model", "namespaces", "pipeline"),
-    "opening": ("model", "budget", "client_side", "config.schema", "pipeline", "sources"),
+    "opening": ("model", "budget", "client_side", "config.schema", "sources", "world"),
     "once": (
         "model",
         "clock",

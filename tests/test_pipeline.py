@@ -22,9 +22,10 @@ from pgsonar.model import (
     Session,
     TcpState,
 )
-from pgsonar.pipeline import Pipeline, Sources
+from pgsonar.pipeline import Pipeline
 from pgsonar.reporting import Reporter
 from pgsonar.signals.identity import Identity
+from pgsonar.world import Sources
 
 WALL = 1_700_000_000 * SECOND
 
@@ -84,7 +85,7 @@ class World:
                 find_local=dict.fromkeys,
                 astray=set(),
             ),
-            poolers=SimpleNamespace(find=list, ends=lambda pooler, ports: PoolerEnds({}, frozenset())),
+            poolers=SimpleNamespace(find=list, ends=lambda pooler, ports: PoolerEnds({})),
             listen_overflows=lambda directory: self.overflows,
             budget=Budget(0.02, self.interval),
         )
@@ -211,6 +212,7 @@ def test_an_unknown_limit_is_said_once_and_names_the_key_and_the_privilege(world
     assert "receivers.sockets.targets[].max_connections" in said[0]
     assert "postgres user" in said[0]
     step(pipeline, world, 2)
+    pipeline.export_tick(moment(2))
     assert [reason for reason in degraded(pipeline) if "pool_exhausted cannot be told: the limit is unknown" in reason]
 
 

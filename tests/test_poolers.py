@@ -15,7 +15,7 @@ from pgsonar.model import (
     TcpState,
     Via,
 )
-from pgsonar.poolers import PoolerTable
+from pgsonar.poolers import PoolerTable, closed_at
 
 NOW = START + 100 * SECOND
 END = Endpoint("10.0.0.7", 41000)  # the pooler's, of its connection to the server
@@ -90,13 +90,14 @@ def test_a_console_that_told_before_the_close_proves_nothing():
     assert closed.via.has_forgotten
 
 
-def test_the_ends_are_read_anew_when_a_session_lost_its_pooler_since():
+def test_it_is_known_since_when_a_session_has_lost_its_pooler():
     closed = pooled(TcpState.CLOSE_WAIT, since=NOW - 3 * SECOND)
-    assert not table(ends_at=NOW - 4 * SECOND).is_in_doubt([closed]), "it never came through a pooler"
+    assert closed_at(closed) == 0, "it never came through a pooler"
     closed.via = Via("10.0.0.7:6432")
-
-    assert table(ends_at=NOW - 4 * SECOND).is_in_doubt([closed])
-    assert not table(ends_at=NOW - 2 * SECOND).is_in_doubt([closed])
+    assert closed_at(closed) == NOW - 3 * SECOND
+    running = pooled()
+    running.via = Via("10.0.0.7:6432")
+    assert closed_at(running) == 0
 
 
 def pool(user, used, size=5, wait=0.0):
@@ -141,13 +142,11 @@ def test_when_the_console_falls_silent_nobody_is_blamed_for_what_comes_later():
     assert session.via == Via("10.0.0.7:6432")
 
 
-def test_over_unix_sockets_the_far_ends_tell_who_is_who():
+def test_over_unix_sockets_the_far_ends_tell_which_sessions_are_a_poolers():
     through = backend(title("idle", host="[local]", port=None), pid=1)
     direct = backend(title("idle", host="[local]", port=None), pid=2)
     through.inodes, direct.inodes = (90, 91), (93,)
     told = table()
     told.join(server(), [through, direct], NOW)
-    pooling = told.pooling(POOLER, [], [through, direct], NOW)
 
     assert (through.via, direct.via) == (Via("10.0.0.7:6432"), None)
-    assert (pooling.unix_clients, pooling.unix_ends) == (1, 1)

@@ -25,6 +25,8 @@ class Attribution:
 
     def with_clients(self, findings: list[Finding], sights: Iterable[Sight], at: int) -> list[Finding]:
         """The findings with the processes behind them."""
+        if not findings:
+            return []
         backends = {(sight.server.id, b.pid): b for sight in sights for b in sight.backends}
         about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
         self.name([b for b in about if b is not None], at)

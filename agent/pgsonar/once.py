@@ -42,6 +42,8 @@ def opened(config: Config) -> Iterator[Pipeline]:
 def look(pipeline: Pipeline) -> Look:
     """One pass through the pipeline, without its thread."""
     pipeline.discover(clock.now())
+    while pipeline.sources.applications is not None and pipeline.sources.applications.is_looking:
+        pipeline.discover(clock.now())
     sampler = pipeline.sources.sampler
     # What the first step finds, the second one asks TCP_INFO of; and a slot that no session stands for is believed when
     # two readings in a row lack it.

@@ -12,7 +12,6 @@ from pgsonar.budget import Budget
 from pgsonar.client_side import ports_of
 from pgsonar.config.schema import Config
 from pgsonar.model import DatabaseReading, PoolerReading
-from pgsonar.pipeline import Sources
 from pgsonar.sources.applications import ApplicationFinder
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
@@ -28,7 +27,8 @@ from pgsonar.sources.resolver import Resolver
 from pgsonar.sources.serverlog import LogReader, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
-from pgsonar.sources.unixdiag import read_unix_peers
+from pgsonar.sources.unixdiag import read_unix_ends
+from pgsonar.world import Sources
 
 RESOLVE = 60.0  # seconds between two looks at what names of targets resolve to
 
@@ -65,7 +65,7 @@ def open_sources(config: Config) -> Sources:
             namespaces,
             OwnerReader(),
             read_connections=read_connections,
-            read_unix_peers=read_unix_peers,
+            read_unix_ends=read_unix_ends,
             read_translations=read_translations,
         ),
         listen_overflows=listen_overflows,
@@ -76,7 +76,7 @@ def open_sources(config: Config) -> Sources:
             OwnerReader(),
             read_listeners=read_listeners,
             read_connections=read_connections,
-            read_unix_peers=read_unix_peers,
+            read_unix_ends=read_unix_ends,
             hostname=socket.gethostname(),
         ),
         applications=ApplicationFinder(processes, namespaces, read_connections, ports_of(config.sockets.targets))

@@ -9,13 +9,10 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pgsonar.attribution import Attribution
 from pgsonar.backends import BackendTable
-from pgsonar.budget import Budget
 from pgsonar.client_side import NAMED, by_destination, outgoing
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
@@ -29,12 +26,10 @@ from pgsonar.model import (
     BackendSighting,
     ClientSide,
     Connection,
-    DatabaseReading,
     Destination,
     LogCounts,
     Moment,
     Pooler,
-    PoolerReading,
     Pooling,
     Server,
     Severity,
@@ -42,54 +37,24 @@ from pgsonar.model import (
     TcpState,
 )
 from pgsonar.namespaces import Namespaces, Place
-from pgsonar.poolers import PoolerTable, is_on, is_poolers
+from pgsonar.poolers import PoolerTable, closed_at, is_on, is_poolers
 from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.refusals import Refusals
 from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
-from pgsonar.sources.applications import ApplicationFinder
-from pgsonar.sources.backends import BackendReader
-from pgsonar.sources.clients import ClientFinder
-from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.poller import Poller
-from pgsonar.sources.poolers import PoolerFinder
-from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS, ServerLogs
-from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import Sampler, source_name
+from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
+from pgsonar.sources.sockets import source_name
 from pgsonar.verdicts import untold
+from pgsonar.world import Sources
 
 log = logging.getLogger("pgsonar")
 
 LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
 )
-
-
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The outside world, as the pipeline reads it."""
-
-    sampler: Sampler
-    finder: ServerFinder
-    backends: BackendReader
-    owners: OwnerReader
-    clients: ClientFinder
-    listen_overflows: Callable[[str], int | None]
-    budget: Budget
-    poolers: PoolerFinder
-    databases: tuple[Poller[DatabaseReading], ...] = ()
-    consoles: tuple[Poller[PoolerReading], ...] = ()
-    applications: ApplicationFinder | None = None
-    names: Poller[dict[str, str]] | None = None  # of destinations, by address
-    sees_servers: bool = True
-    logs: ServerLogs | None = None
-    source: str = "auto"
-    destroy_events: str = "auto"
-    proc: str = "/proc"
 
 
 class Pipeline:
@@ -254,7 +219,6 @@ class Pipeline:
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
-        self.untold = {sight.server.id: untold(sight, self.rules) for sight in sights}
         findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
         looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
         findings = self.attribution.with_clients(findings, sights, now.at)
@@ -278,10 +242,10 @@ class Pipeline:
                 self.poolers.take(reading, poller.holds)
         for server in self.servers.values():
             self.poolers.join(server, self.backends.of_server(server.id), at)
-        backends = self._all_backends()
-        if self.poolers.is_in_doubt(backends):
+        lost = [b for server in self.servers.values() for b in self.backends.of_server(server.id) if closed_at(b)]
+        if any(closed_at(backend) > self.poolers.ends_at for backend in lost):
             self._read_pooler_ends(at)
-        self.poolers.judge(backends, at)
+        self.poolers.judge(lost, at)
 
     def take_readings(self) -> None:
         """Takes in what the logins have told since the last time."""
@@ -332,8 +296,10 @@ class Pipeline:
 
     def export_tick(self, now: Moment) -> None:
         """Hands the metrics of every server in sight and of the agent to the exporters."""
+        sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
+        self.untold = {sight.server.id: untold(sight, self.rules) for sight in sights}
         self._reporter.report(
-            [self._server_reading(self.sight(server, now.at)) for server in self._in_sight(now.at)],
+            [self._server_reading(sight) for sight in sights],
             [self.pooling(pooler, now.at) for pooler in self.poolers.poolers.values()],
             self.destinations()[:NAMED],
             self._agent_reading(now),
@@ -356,10 +322,7 @@ class Pipeline:
     def pooling(self, pooler: Pooler, at: int) -> Pooling:
         """All that is known of one pooler now."""
         clients = [c for c in self.connections.of_namespace(pooler.netns) if is_on(c, pooler)]
-        return self.poolers.pooling(pooler, clients, self._all_backends(), at)
-
-    def _all_backends(self) -> list[Backend]:
-        return [backend for server in self.servers.values() for backend in self.backends.of_server(server.id)]
+        return Pooling(pooler, clients, self.poolers.ends_of(pooler), self.poolers.of(pooler, at))
 
     def _server_reading(self, sight: Sight) -> ServerReading:
         server = sight.server
@@ -378,7 +341,7 @@ class Pipeline:
             leaks_ever={(k, s): n for (owner, k, s), n in self.episodes.opened.items() if owner == server.id},
             clients=self._reporter.names(server.id),
             log=self.logs.get(server.id),
-            untold=self.untold.get(server.id, {}),
+            untold=self.untold[server.id],
         )
 
     def _agent_reading(self, now: Moment) -> AgentReading:

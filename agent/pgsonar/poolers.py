@@ -7,7 +7,7 @@ join the two; over a unix socket the backend's pid does. A pooler is named, and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import product
 
@@ -23,7 +23,6 @@ from pgsonar.model import (
     PoolerEnds,
     PoolerReading,
     PoolerServer,
-    Pooling,
     Server,
     TcpState,
     Via,
@@ -64,13 +63,11 @@ class PoolerTable:
         own = [reading for reading in there if reading.endpoint.address.startswith("/")]
         return _together(own if len(pooler.pids) > 1 and own else there[:1]) if there else None
 
-    def pooling(self, pooler: Pooler, clients: list[Connection], backends: Iterable[Backend], at: int) -> Pooling:
-        """All that is known of one pooler now. `clients` are connections to it, `backends` those of every server."""
-        ends = self.ends.get(pooler.id, PoolerEnds({}, frozenset()))
-        local = sum(not ends.unix.isdisjoint(backend.inodes or ()) for backend in backends)
-        return Pooling(pooler, clients, ends.tcp, len(ends.unix) - local, local, self.of(pooler, at))
+    def ends_of(self, pooler: Pooler) -> PoolerEnds:
+        """Its ends, as they were read last."""
+        return self.ends.get(pooler.id, PoolerEnds({}))
 
-    def join(self, server: Server, backends: Iterable[Backend], at: int) -> None:
+    def join(self, server: Server, backends: Collection[Backend], at: int) -> None:
         """Tells each backend the way its session came."""
         by_end: dict[Endpoint, tuple[PoolerReading, PoolerServer]] = {}
         by_pid: dict[int, tuple[PoolerReading, PoolerServer]] = {}
@@ -84,8 +81,10 @@ class PoolerTable:
                     by_pid[one.backend_pid] = reading, one
         owner = {end: pooler for pooler, ends in self.ends.items() for end in ends.tcp}
         local_owner = {inode: pooler for pooler, ends in self.ends.items() for inode in ends.unix}
+        if not (by_end or by_pid or self.poolers) and all(backend.via is None for backend in backends):
+            return
         for backend in backends:
-            if _closed_at(backend):
+            if closed_at(backend):
                 continue  # the way it came is known from before
             end = _client_end(backend)
             known = by_end.get(end) if end is not None else by_pid.get(backend.inner_pid)
@@ -100,20 +99,16 @@ class PoolerTable:
             elif backend.via is not None:  # who holds it now, nobody tells
                 backend.via = Via(backend.via.pooler)
 
-    def is_in_doubt(self, backends: Iterable[Backend]) -> bool:
-        """Whether a session has lost its pooler since the poolers' ends were read."""
-        return any(_closed_at(b) > self.ends_at for b in backends)
-
     def judge(self, backends: Iterable[Backend], at: int) -> None:
         """Marks sessions whose pooler has closed the connection and owns no end of it any more."""
         live = {end for ends in self.ends.values() for end in ends.tcp}
         listed = {(server.local, reading.at) for reading in self.readings(at) for server in reading.servers}
         for backend in backends:
-            closed_at = _closed_at(backend)
-            if not closed_at or backend.via is None or backend.connection is None:
+            since = closed_at(backend)
+            if not since or backend.via is None or backend.connection is None:
                 continue
             end = backend.connection.socket.remote
-            is_held = end in live or any(one == end and told_at > closed_at for one, told_at in listed)
+            is_held = end in live or any(one == end and told_at > since for one, told_at in listed)
             backend.via = backend.via._replace(has_forgotten=not is_held)
 
     def hops(self, backend: Backend, at: int) -> tuple[int, Endpoint, Endpoint] | None:
@@ -196,7 +191,7 @@ def _is_of(reading: PoolerReading, pooler: Pooler) -> bool:
     return endpoint.address == pooler.address or endpoint.address in pooler.addresses
 
 
-def _closed_at(backend: Backend) -> int:
+def closed_at(backend: Backend) -> int:
     """When the pooler closed a session's connection; 0 while it has not."""
     connection = backend.connection
     if backend.via is None or connection is None or connection.socket.state != TcpState.CLOSE_WAIT:

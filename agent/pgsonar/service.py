@@ -204,8 +204,7 @@ class Service:
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
             for poller in self._pipeline.pollers()
         }
-        redaction = self._config.telemetry.redaction
-        hides_clients = (redaction.addresses, redaction.users) != ("keep", "keep")
+        hides_clients = self._config.telemetry.redaction.is_on
         facts["log"] = {
             server: {"counts": dict(told.by_class), "last_line": {} if hides_clients else told.last_line}
             for server, told in list(pipeline.logs.items())

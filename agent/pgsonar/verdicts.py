@@ -33,14 +33,18 @@ def verdicts(sight: Sight, rules: Iterable[Rule], name: Naming) -> list[Verdict]
     """The leaks that stand, the most members first. `name` adds the processes behind the findings."""
     found: list[Verdict] = []
     for rule in rules:
+        # What a detector cannot date itself stands since now, as the daemon would have it at first sight.
+        standing = [
+            finding
+            for finding in rule.detector.examine(sight)
+            if finding.opens and sight.at - (sight.at if finding.onset is None else finding.onset) >= rule.after
+        ]
         groups: dict[str, list[Finding]] = {}
-        for finding in rule.detector.examine(sight):
-            # What the detector cannot date itself stands since now, as the daemon would have it at first sight.
-            if finding.opens and sight.at - (sight.at if finding.onset is None else finding.onset) >= rule.after:
-                groups.setdefault(finding.identity, []).append(finding)
+        for finding in name(standing):
+            groups.setdefault(finding.identity, []).append(finding)
         for identity, members in groups.items():
             severity = rule.severity or max(finding.severity for finding in members)
-            found.append(Verdict(rule.kind, identity, sorted(name(members), key=_onset), severity))
+            found.append(Verdict(rule.kind, identity, sorted(members, key=_onset), severity))
     return sorted(found, key=lambda verdict: (-len(verdict.findings), verdict.kind, verdict.identity))
 
 

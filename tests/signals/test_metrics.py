@@ -15,6 +15,7 @@ from pgsonar.model import (
     Pool,
     Pooler,
     PoolerClient,
+    PoolerEnds,
     PoolerReading,
     Pooling,
     ScanStats,
@@ -217,8 +218,8 @@ def test_a_pooler_tells_of_both_hops_and_of_its_pools():
         waits={"shop": 4},
     )
     pooler = Pooler("p", (7,), 1, 6432, "10.0.0.9")
-    ends = {Endpoint("10.0.0.9", 4): TcpState.ESTABLISHED}
-    rows = {row.name: row for row in pooler_rows(Pooling(pooler, [connection(tcp(1))], ends, 2, 1, told), 5, NOW)}
+    ends = PoolerEnds({Endpoint("10.0.0.9", 4): TcpState.ESTABLISHED}, frozenset({77}), 2)
+    rows = {row.name: row for row in pooler_rows(Pooling(pooler, [connection(tcp(1))], ends, told), 5, NOW)}
 
     def told_by(name):
         drop = {"server.address", "server.port", "db.client.connection.pool.name"}
@@ -239,7 +240,7 @@ def test_a_pooler_tells_of_both_hops_and_of_its_pools():
     assert told_by("pgsonar.pool.waited") == [({"db.namespace": "shop"}, 2.5)]
     (point, _) = rows["db.client.connection.count"].points
     assert point.attributes["db.client.connection.pool.name"] == "10.0.0.9:6432/shop/app"
-    without = {row.name for row in pooler_rows(Pooling(pooler, [], ends, 0, 0, None), 5, NOW)}
+    without = {row.name for row in pooler_rows(Pooling(pooler, [], ends, None), 5, NOW)}
     assert without == {"pgsonar.connection.count"}
 
 

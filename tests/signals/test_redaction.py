@@ -17,6 +17,7 @@ from pgsonar.model import (
     Pool,
     Pooler,
     PoolerClient,
+    PoolerEnds,
     PoolerReading,
     Pooling,
     TcpState,
@@ -136,7 +137,7 @@ def test_pools_are_named_by_their_users_too():
     reading = PoolerReading(
         at=0, endpoint=Endpoint("localhost", 6432), version="1.18", pools=(pool,), clients=(), servers=()
     )
-    pooling = Pooling(Pooler("p", (1,), 1, 6432, "h"), [], {}, 0, 0, reading)
+    pooling = Pooling(Pooler("p", (1,), 1, 6432, "h"), [], PoolerEnds({}), reading)
 
     assert "alice" not in repr(MODES["hash"].pooling(pooling))
     assert MODES["keep"].pooling(pooling) is pooling

@@ -46,7 +46,27 @@ def test_a_host_of_many_namespaces_is_looked_through_in_several_calls():
     with apart(SERVES, DIALS) as (_, client):
         client.stdout.readline()
         looks = finder(5432, slow=0.02)  # longer than one call may take
-        seen = [{side.netns for side in looks.find()} for _ in range(40)]
+        seen = [{side.netns for side in looks.find()}]
+        while looks.is_looking:
+            seen.append({side.netns for side in looks.find()})
         inside = netns(client.pid)
 
     assert inside in seen[-1]
+    assert len(seen) > 1
+
+
+def test_what_was_looked_through_is_left_alone_for_a_while():
+    asked = []
+    processes = Processes()
+    with apart(SERVES, DIALS) as (_, client):
+        client.stdout.readline()
+        looks = ApplicationFinder(
+            processes, HostNamespaces(processes), lambda directory, _: asked.append(directory) or [], [1]
+        )
+        looks.find()
+        while looks.is_looking:
+            looks.find()
+        first = len(asked)
+        looks.find()
+
+    assert len(asked) == first >= 2

@@ -18,7 +18,7 @@ from pgsonar.sources.hostnamespaces import HostNamespaces
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.sockets import read_connections
-from pgsonar.sources.unixdiag import read_unix_peers
+from pgsonar.sources.unixdiag import read_unix_ends
 from wire import CLIENT, SERVER, apart, say, start
 
 OWN = os.stat("/proc/self/ns/net").st_ino
@@ -48,7 +48,7 @@ def finder(owners=None, translations=read_translations):
         HostNamespaces(processes),
         owners or OwnerReader(),
         read_connections=read_connections,
-        read_unix_peers=read_unix_peers,
+        read_unix_ends=read_unix_ends,
         read_translations=translations,
     )
 

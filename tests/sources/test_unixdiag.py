@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgsonar.sources.unixdiag import parse, read_unix_peers
+from pgsonar.sources.unixdiag import UnixEnd, parse, read_unix_ends
 
 
 def inode(one):
@@ -19,15 +19,31 @@ def inode(one):
 def test_both_ends_of_a_pair_are_told():
     one, other = socket.socketpair()
     with one, other:
-        peers = read_unix_peers("/proc/self")
+        ends = read_unix_ends("/proc/self")
 
-        assert peers[inode(one)] == inode(other)
-        assert peers[inode(other)] == inode(one)
+        assert ends[inode(one)] == UnixEnd(inode(other), "")
+        assert ends[inode(other)] == UnixEnd(inode(one), "")
+
+
+def test_who_has_accepted_has_the_path_and_a_datagram_is_no_connection(tmp_path):
+    path = str(tmp_path / ".s.PGSQL.5432")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        client.connect(path)
+        accepted = listener.accept()[0]
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with accepted, one, other:
+            ends = read_unix_ends("/proc/self")
+
+            assert ends[inode(accepted)] == UnixEnd(inode(client), path)
+            assert ends[inode(client)] == UnixEnd(inode(accepted), "")
+            assert not {inode(one), inode(other), inode(listener)} & ends.keys()
 
 
 def test_a_process_that_is_gone_is_an_error_of_the_system():
     with pytest.raises(OSError, match="No such file"):
-        read_unix_peers("/proc/0")
+        read_unix_ends("/proc/0")
 
 
 def message(kind, body):
@@ -39,11 +55,11 @@ def answer(own, peer):
 
 
 def test_an_answer_may_come_in_pieces_and_ends_with_done():
-    peers = {}
+    ends = {}
 
-    assert not parse(answer(1, 2) + answer(3, 4), peers)
-    assert parse(answer(5, 6) + message(3, b"\0\0\0\0"), peers)
-    assert peers == {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5}
+    assert not parse(answer(1, 2) + answer(3, 4), ends)
+    assert parse(answer(5, 6) + message(3, b"\0\0\0\0"), ends)
+    assert ends == {1: UnixEnd(2, ""), 3: UnixEnd(4, ""), 5: UnixEnd(6, "")}
 
 
 def test_a_refusal_is_an_error_with_its_reason():

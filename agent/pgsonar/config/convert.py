@@ -122,7 +122,7 @@ def _to_scalar(wanted: Any, value: Any, key: str, problems: Problems) -> Any:
 def _unit(wanted: type, value: object) -> object:
     if wanted in _UNITS:
         return wanted.parse(value)
-    raise NotImplementedError(f"the schema has a type this does not know: {wanted}")
+    raise TypeError(f"a field of the schema is of a type that no value can be converted to: {wanted}")
 
 
 def _options(wanted: Any) -> tuple[Any, ...]:

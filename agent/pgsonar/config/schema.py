@@ -297,6 +297,11 @@ class Redaction(Section, frozen=True):
     users: Literal["keep", "redact", "hash"] = "keep"
     key: str | None = None
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is hidden."""
+        return (self.addresses, self.users) != ("keep", "keep")
+
 
 class Telemetry(Section, frozen=True):
     logs: TelemetryLogs = TelemetryLogs()

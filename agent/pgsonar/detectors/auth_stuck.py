@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsonar.backends import LOGIN_ACTIVITIES
-from pgsonar.detectors.evidence import client_of, slot_evidence
+from pgsonar.detectors.evidence import client_of, seen_since_fork, slot_evidence
 from pgsonar.detectors.seeing import no_logins_under_way
-from pgsonar.model import SECOND, Backend, BackendKind, Finding, Severity, Sight
+from pgsonar.model import Backend, BackendKind, Finding, Severity, Sight
 
 MANY = 3  # fewer stuck logins than this, or than a tenth of the ceiling, are a ticket
 
@@ -45,7 +45,7 @@ class AuthStuck:
                 identity=client["address"] or "unix socket",
                 **client,
                 onset=backend.still_since,
-                onset_source="observed" if backend.first_seen - backend.started < SECOND else "estimated",
+                onset_source=seen_since_fork(backend),
                 severity=severity,
                 evidence=slot_evidence(backend, sight),
                 alternative="a lock on a catalog holds the login back"

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from pgsonar.model import (
     LOCAL_HOST,
+    SECOND,
     Backend,
     ClientProcess,
     Connection,
@@ -81,6 +82,11 @@ def client_of(backend: Backend) -> Client:
         database=title.database,
         peer=peer,
     )
+
+
+def seen_since_fork(backend: Backend) -> str:
+    """The source of an onset that is the backend's start: observed, if it was met within a second of it."""
+    return "observed" if backend.first_seen - backend.started < SECOND else "estimated"
 
 
 def common_client(findings: Iterable[Finding]) -> ClientProcess | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.detectors.evidence import Evidence, client_of, connection_evidence
+from pgsonar.detectors.evidence import Evidence, client_of, connection_evidence, seen_since_fork
 from pgsonar.detectors.seeing import no_own_processes
-from pgsonar.model import SECOND, BackendKind, Finding, Severity, Sight
+from pgsonar.model import BackendKind, Finding, Severity, Sight
 
 NEAR = 0.9  # share of the limit of children at which the next client may be refused
 
@@ -41,7 +41,7 @@ class PrestartupStuck:
                 identity=client["address"] or "an unknown address",
                 **client,
                 onset=backend.started,
-                onset_source="observed" if backend.first_seen - backend.started < SECOND else "estimated",
+                onset_source=seen_since_fork(backend),
                 severity=Severity.CRITICAL if is_near else Severity.INFO,
                 evidence=told | connection_evidence(backend),
                 alternative="a health check that opens the port and keeps it open",

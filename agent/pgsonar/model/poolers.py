@@ -95,10 +95,11 @@ class PoolerReading:
 
 
 class PoolerEnds(NamedTuple):
-    """A pooler's own ends of its connections, told without its console."""
+    """A pooler's own ends of its connections, told without its console. A unix socket has no address but its inode."""
 
     tcp: dict[Endpoint, TcpState]  # to databases
-    unix: frozenset[int]  # inodes at the far ends of its unix sockets, of backends and of applications
+    unix: frozenset[int] = frozenset()  # of backends, at the far ends of its connections to databases
+    unix_clients: int = 0  # of applications, on its unix socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,8 @@ class Pooling:
     """All that is known of one pooler at one instant."""
 
     pooler: Pooler
-    clients: list[Connection]  # of applications
-    ends: dict[Endpoint, TcpState]  # of its connections to databases
-    unix_clients: int  # of applications, over its unix socket
-    unix_ends: int  # to databases, over theirs
+    clients: list[Connection]  # of applications, over TCP
+    ends: PoolerEnds
     reading: PoolerReading | None  # what its console told last
 
 

@@ -11,9 +11,9 @@ from pgsonar.signals.rows import Spread
 
 def _hops(reading: Pooling) -> Reading:
     """A connected unix socket knows no other state than this one."""
-    local = TcpState.ESTABLISHED
-    yield from by_state("pooler_client", [*(c.socket.state for c in reading.clients), *[local] * reading.unix_clients])
-    yield from by_state("pooler_server", [*reading.ends.values(), *[local] * reading.unix_ends])
+    ends, local = reading.ends, TcpState.ESTABLISHED
+    yield from by_state("pooler_client", [*(c.socket.state for c in reading.clients), *[local] * ends.unix_clients])
+    yield from by_state("pooler_server", [*ends.tcp.values(), *[local] * len(ends.unix)])
 
 
 def _per_pool(value: Callable[[Pool], int | float | None]) -> Callable[[Pooling], Reading]:

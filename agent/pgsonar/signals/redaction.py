@@ -50,7 +50,7 @@ class Redaction:
 
     def __init__(self, settings: Settings) -> None:
         self._key = (settings.key or "").encode()
-        self.is_on = (settings.addresses, settings.users) != ("keep", "keep")
+        self._is_on = settings.is_on
         self._address = self._rewrite(settings.addresses, "address")
         self._user = self._rewrite(settings.users, "user")
 
@@ -66,7 +66,7 @@ class Redaction:
 
     def finding(self, finding: Finding) -> Finding:
         """The finding without what is not to be told."""
-        if not self.is_on:
+        if not self._is_on:
             return finding
         client = finding.client
         return replace(
@@ -106,14 +106,14 @@ class Redaction:
 
     def pooling(self, pooling: Pooling) -> Pooling:
         """Pools are named by their users too."""
-        if not self.is_on or pooling.reading is None:
+        if not self._is_on or pooling.reading is None:
             return pooling
         pools = tuple(pool._replace(user=self._user(pool.user)) for pool in pooling.reading.pools)
         return replace(pooling, reading=replace(pooling.reading, pools=pools))
 
     def rows(self, rows: list[MetricRow]) -> list[MetricRow]:
         """Metrics of clients."""
-        if not self.is_on:
+        if not self._is_on:
             return rows
         return [
             row._replace(points=[point._replace(attributes=self._attributes(point.attributes)) for point in row.points])

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from pgsonar.model import ClientSide, TcpState
 from pgsonar.sources.clients import ReadConnections
-from pgsonar.sources.hostnamespaces import HostNamespaces
+from pgsonar.sources.hostnamespaces import AGAIN, HostNamespaces
 from pgsonar.sources.processes import Processes
 
 BUDGET = 0.01  # seconds of one call
@@ -36,10 +36,12 @@ class ApplicationFinder:
         self.own = processes.network_namespace(os.getpid()) or 0
         self._met: set[int] = set()
         self._left: list[int] = []  # to be looked through
+        self._begun = -AGAIN
 
     def find(self) -> list[ClientSide]:
         """Those known now, our own first."""
-        if self._namespaces.list_again() or not self._left:
+        if not self._left and time.monotonic() - self._begun >= AGAIN:
+            self._begun = time.monotonic()
             self._left = [netns for netns, _ in self._namespaces if netns != self.own and netns not in self._met]
         deadline = time.monotonic() + BUDGET
         while self._left and len(self._met) < MOST and time.monotonic() < deadline:
@@ -50,6 +52,11 @@ class ApplicationFinder:
         self._met &= there.keys()
         own = ClientSide(netns=self.own, ports=self.ports)
         return [own, *(ClientSide(netns, self.ports, pids[0]) for netns, pids in sorted(there.items()))]
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether there are namespaces yet that were not looked through."""
+        return bool(self._left) and len(self._met) < MOST
 
     def _has_clients(self, netns: int) -> bool:
         for pid in self._namespaces.pids(netns):

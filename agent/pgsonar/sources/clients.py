@@ -19,6 +19,7 @@ from pgsonar.sources.descriptors import HolderSearch
 from pgsonar.sources.hostnamespaces import HostNamespaces
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
+from pgsonar.sources.unixdiag import UnixEnd
 
 BUDGET = 0.05  # seconds of one call: a node may have a hundred thousand open descriptors
 
@@ -26,8 +27,8 @@ BUDGET = 0.05  # seconds of one call: a node may have a hundred thousand open de
 ReadConnections = Callable[[str, Sequence[int]], Sequence[Socket]]
 
 
-# Of a process: inode to peer's inode, of the unix sockets of its network namespace.
-ReadUnixPeers = Callable[[str], dict[int, int]]
+# Of a process: the connected unix sockets of its network namespace, by inode.
+ReadUnixEnds = Callable[[str], dict[int, UnixEnd]]
 
 # Of a directory such as /proc/1234/net: translated connections, by their ends as the server has them.
 ReadTranslations = Callable[[str], dict[tuple[Endpoint, Endpoint], Original]]
@@ -70,13 +71,13 @@ class ClientFinder:
         owners: OwnerReader,
         *,
         read_connections: ReadConnections,
-        read_unix_peers: ReadUnixPeers,
+        read_unix_ends: ReadUnixEnds,
         read_translations: ReadTranslations,
     ) -> None:
         self._processes = processes
         self._holders = HolderSearch(processes, owners)
         self._read_connections = read_connections
-        self._read_unix_peers = read_unix_peers
+        self._read_unix_ends = read_unix_ends
         self._read_translations = read_translations
         self._namespaces = namespaces
         self._translated: dict[int, tuple[dict[tuple[Endpoint, Endpoint], Original], float]] = {}
@@ -172,8 +173,8 @@ class ClientFinder:
         for _, pids in self._namespaces:
             if not unknown:
                 break
-            peers = self._peers(pids)
-            met = {peer: end for end in unknown for own in end.inodes if (peer := peers.get(own))}
+            there = self._unix_ends(pids)
+            met = {there[own].peer: end for end in unknown for own in end.inodes if own in there}
             wanted |= met
             unknown -= set(met.values())
         found: dict[LocalEnd, ClientProcess | None] = dict.fromkeys(unknown)
@@ -182,10 +183,10 @@ class ClientFinder:
             found |= self._holders.find(_EVERYWHERE, everybody, wanted, None, deadline)
         return found
 
-    def _peers(self, pids: Iterable[int]) -> dict[int, int]:
+    def _unix_ends(self, pids: Iterable[int]) -> dict[int, UnixEnd]:
         for pid in pids:
             try:
-                return self._read_unix_peers(f"{self._processes.root}/{pid}")
+                return self._read_unix_ends(f"{self._processes.root}/{pid}")
             except FileNotFoundError:  # gone: another process of the namespace will do
                 continue
             except OSError:  # not for us to enter

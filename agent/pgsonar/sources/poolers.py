@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pgsonar.model import Pooler, PoolerEnds, Socket
-from pgsonar.sources.clients import ReadConnections, ReadUnixPeers
+from pgsonar.sources.clients import ReadConnections, ReadUnixEnds
 from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
@@ -43,6 +43,7 @@ _KEPT = frozenset(  # of its settings; what is not here may be a secret
         "idle_transaction_timeout",
     )
 )
+_SOCKET = "/.s.PGSQL."  # what listens for clients of PostgreSQL is called so, PgBouncer's too
 _DEPTH = 10
 
 
@@ -57,7 +58,7 @@ class PoolerFinder:
         *,
         read_listeners: Callable[[str], Sequence[Socket]],
         read_connections: ReadConnections,
-        read_unix_peers: ReadUnixPeers,
+        read_unix_ends: ReadUnixEnds,
         hostname: str,
     ) -> None:
         self._processes = processes
@@ -65,7 +66,7 @@ class PoolerFinder:
         self._owners = owners
         self._read_listeners = read_listeners  # of a process, such as /proc/1234
         self._read_connections = read_connections
-        self._read_unix_peers = read_unix_peers
+        self._read_unix_ends = read_unix_ends
         self._hostname = hostname
         self._known: dict[tuple[int, int], tuple[Pooler, float]] = {}
 
@@ -106,8 +107,10 @@ class PoolerFinder:
             for row in self._ask(pooler, lambda process: self._read_connections(process, ports))
             if row.remote.port in ports and row.inode and (row.inode in inodes or row.uid in users)
         }
-        peers = dict(self._ask(pooler, lambda process: self._read_unix_peers(process).items()))
-        return PoolerEnds(tcp, frozenset(peers[inode] for inode in inodes if inode in peers))
+        local = dict(self._ask(pooler, lambda process: self._read_unix_ends(process).items()))
+        own = [local[inode] for inode in inodes if inode in local]  # a journal's or a bus's are among them
+        unix = frozenset(end.peer for end in own if end.peer in local and _SOCKET in local[end.peer].path)
+        return PoolerEnds(tcp, unix, sum(_SOCKET in end.path for end in own))
 
     def _ask(self, pooler: Pooler, read: Callable[[str], Iterable[Told]]) -> Iterable[Told]:
         """What is read of the first of its processes that is there yet."""

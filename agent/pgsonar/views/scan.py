@@ -103,7 +103,8 @@ def _pooler(pooling: Pooling, width: int) -> list[str]:
     pids = ", ".join(map(str, pooler.pids))
     version = f" {pooling.reading.version}" if pooling.reading is not None else ""
     lines = [f"{pooler.label}   PgBouncer{version}   pid {pids}"]
-    of_applications, to_databases = len(pooling.clients) + pooling.unix_clients, len(pooling.ends) + pooling.unix_ends
+    ends = pooling.ends
+    of_applications, to_databases = len(pooling.clients) + ends.unix_clients, len(ends.tcp) + len(ends.unix)
     hops = f"{count(of_applications, 'socket')} of applications, {count(to_databases, 'socket')} to databases"
     lines += wrap("HOPS         ", hops, width)
     if pooling.reading is None:

@@ -108,7 +108,7 @@ def _hops(pooling: Pooling) -> Iterable[Json]:
             database=client.database if client is not None else None,
             activity=client.state if client is not None else None,
         )
-    for end, state in pooling.ends.items():
+    for end, state in pooling.ends.tcp.items():
         yield _row(
             server=pooling.pooler.id,
             side="pooler_server",

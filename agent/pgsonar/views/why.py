@@ -74,6 +74,11 @@ def _who(verdict: Verdict) -> str:
     return f"{verdict.identity}, {'behind the proxy' if client.is_proxy else 'by'} {client.label}"
 
 
+def _leaves_open(verdict: Verdict) -> str:
+    who = _who(verdict)
+    return f"{who}{'' if who == verdict.identity else ','} leaves transactions open"
+
+
 def _orphaned(verdict: Verdict) -> str:
     waiting = sum(bool(f.evidence.get("pgsonar.leak.waits_for_lock")) for f in verdict.findings)
     lock = f"; {waiting} of them {'waits' if waiting == 1 else 'wait'} for a lock" if waiting else ""
@@ -81,9 +86,7 @@ def _orphaned(verdict: Verdict) -> str:
 
 
 _SAID: dict[str, Callable[[Verdict], str]] = {
-    "idle_in_transaction": lambda verdict: (
-        f"{_who(verdict)}{',' if common_client(verdict.findings) else ''} leaves transactions open"
-    ),
+    "idle_in_transaction": _leaves_open,
     "orphaned_backend": _orphaned,
     "orphaned_backend_no_socket": _orphaned,
     "auth_stuck": lambda verdict: f"{verdict.identity} connects and never finishes its login",
@@ -116,14 +119,18 @@ _ABSENT: dict[str, Callable[[Sight], str]] = {
     "auth_stuck": lambda sight: (
         f"stuck logins ({sight.ledger.holders['authenticating'] + sight.ledger.holders['starting']})"
     ),
+    "prestartup_stuck": lambda sight: f"silent clients ({_silent(sight)})",
     "accept_queue": lambda sight: f"accept queue ({out_of(sight.backlog, sight.backlog_limit)})",
 }
 
 
 def children_text(sight: Sight) -> str:
     """Children that hold no slot yet, beside how many children there can be."""
-    number = sight.ledger.no_slot.get(BackendKind.PRESTARTUP.value, 0)
-    return f"pre-startup {out_of(number, sight.server.limits.children)}"
+    return f"pre-startup {out_of(_silent(sight), sight.server.limits.children)}"
+
+
+def _silent(sight: Sight) -> int:
+    return sight.ledger.no_slot.get(BackendKind.PRESTARTUP.value, 0)
 
 
 def would_say(server: Server, used: int, not_listed: int) -> str | None:
