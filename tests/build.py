@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pgsonar.config.schema import LeaksProcessor
 from pgsonar.correlation import owners
+from pgsonar.detectors import rules
 from pgsonar.ledger import slot_ledger
 from pgsonar.model import (
     SECOND,
@@ -11,6 +13,7 @@ from pgsonar.model import (
     Connection,
     DatabaseReading,
     Endpoint,
+    Finding,
     Limits,
     Server,
     Session,
@@ -19,6 +22,7 @@ from pgsonar.model import (
     TcpState,
     Title,
 )
+from pgsonar.overrides import Overrides
 
 PORT = 5432
 NETNS = 4026531840
@@ -100,6 +104,14 @@ def backend(
         socket_lost_at=lost,
         inner_pid=pid,
     )
+
+
+def settled(seen: Sight, leaks: LeaksProcessor | None = None) -> list[Finding]:
+    """What the detectors say of a server, as configured."""
+    leaks = leaks or LeaksProcessor()
+    chosen = rules(leaks)
+    unix = 1_700_000_000 * SECOND
+    return Overrides(chosen, leaks).settle(chosen.examine([seen]), {seen.server.id: seen.server}, unix)
 
 
 def sight(backends=(), connections=(), *, at: int, of: Server | None = None, **changes) -> Sight:

@@ -44,6 +44,7 @@ class World:
         self.sightings = []
         self.stats = dict.fromkeys(ScanStats._fields, 0)
         self.present = []
+        self.details = {}
         self.watched = {}
         self.refuse = False
         self.batches = []
@@ -72,6 +73,7 @@ class World:
             changes=lambda: [self.changes.pop(0) for _ in list(self.changes)],
             stats=lambda netns: ScanStats(**self.stats),
             open_connections=lambda netns: self.present,
+            details=lambda netns: self.details,
         )
         sources = Sources(
             sampler=sampler,

@@ -9,7 +9,8 @@ import yaml
 import readme
 from pgsonar.commands import COMMANDS
 from pgsonar.config.load import load
-from pgsonar.detectors import DETECTORS
+from pgsonar.config.schema import LeaksProcessor
+from pgsonar.detectors import rules
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,7 +53,7 @@ def test_every_command_it_names_exists_and_every_command_is_named():
 def test_every_kind_that_is_detected_is_told():
     table = README.split("## What it finds")[1].split("##")[0]
 
-    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [detector.kind for detector in DETECTORS]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [rule.kind for rule in rules(LeaksProcessor()).all]
 
 
 def test_every_file_it_names_exists():

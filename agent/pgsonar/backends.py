@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from pgsonar.model import Activity, Backend, BackendSighting
 
+MILLISECOND = 1_000_000  # ns
+
 LOGIN_ACTIVITIES = frozenset({Activity.AUTHENTICATION, Activity.STARTUP, Activity.INITIALIZING})
 
 
@@ -58,8 +60,24 @@ def _next_sight(backend: Backend, sighting: BackendSighting) -> Backend:
     if sighting.title is not backend.title and sighting.title != backend.title:
         backend.activity_since = backend.still_since = sighting.at
         backend.title = sighting.title
-    elif None not in (backend.switches, sighting.switches) and backend.switches != sighting.switches:
-        backend.still_since = sighting.at
-    backend.switches = sighting.switches
+        backend.switches = sighting.switches
+    elif sighting.switches is not None:  # they are not read at every look
+        if backend.switches not in (None, sighting.switches):
+            backend.still_since = sighting.at
+        backend.switches = sighting.switches
     backend.seen_at = sighting.at
     return backend
+
+
+def quiet_since(backend: Backend) -> int:
+    """Since when no byte went either way between a backend and its client, as far as is known.
+
+    TCP_INFO tells that of the socket. Else nothing the process did since is taken for it, though an idle process may
+    be woken by others.
+    """
+    told = backend.connection.details if backend.connection is not None else None
+    if told is None:
+        return backend.still_since
+    moved = told.at - min(told.last_sent, told.last_received) * MILLISECOND
+    # What began after TCP_INFO was read, the title tells.
+    return moved if backend.activity_since <= told.at else max(moved, backend.activity_since)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 
+from pgsonar.churn import Churn
 from pgsonar.model import SECOND, ChangeKind, Connection, Details, Endpoint, Socket, TcpState, Transferred
 
+UNANSWERED = 5  # retransmissions in a row that make a peer silent: some 8 s after a link was cut
+_HELD = frozenset({TcpState.SYN_RECEIVED, TcpState.ESTABLISHED, TcpState.CLOSE_WAIT})  # by both ends, or by ours
 KEEP_CLOSED = 10 * SECOND  # titles are read four times a second; ten seconds forgive a stalled agent
 
 # (connection, at, netns, kind, previous state, socket, bytes), as sources.sockets.Sampler.changes() yields it
@@ -47,6 +50,7 @@ class ConnectionTable:
         self._closed: deque[Connection] = deque()
         self.opened = FoldedCounts(clients)
         self.closed = FoldedCounts(clients)
+        self.churn = Churn()
         self.served: dict[int, set[int]] = {}  # by namespace with a client side too: the ports of servers there
 
     def apply(self, changes: Iterable[SocketChange]) -> None:
@@ -61,11 +65,7 @@ class ConnectionTable:
                 connection.transferred = transferred
                 self._close(connection, at)
                 continue
-            if socket.state != connection.socket.state:
-                connection.state_since = at
-            if kind != ChangeKind.PROBE:
-                connection.moved_at = at
-            connection.socket = socket
+            self._renew(connection, socket, at)
         self._forget_closed()
 
     def resync(self, netns: int, present: Iterable[SocketChange], at: int) -> None:
@@ -79,16 +79,23 @@ class ConnectionTable:
             known = self.connections.get(number)
             if known is None:
                 self._open(number, opened, netns, socket)
-            elif known.socket != socket:
-                if known.socket.state != socket.state:
-                    known.state_since = at
-                known.socket, known.moved_at = socket, at
+            else:
+                if known.socket != socket:
+                    self._renew(known, socket, at)
+                known.compared_at = at
 
     def note(self, details: Mapping[int, Details]) -> None:
         """Adds what TCP_INFO tells, by the connections' numbers."""
         for number, told in details.items():
-            if number in self.connections:
-                self.connections[number].details = told
+            connection = self.connections.get(number)
+            if connection is None:
+                continue
+            before, connection.details = connection.details, told
+            connection.compared_at = max(connection.compared_at, told.at)
+            if before is not None and connection.unsent_since is not None and told.bytes_sent != before.bytes_sent:
+                connection.unsent_since = told.at
+            if before is not None and connection.unread_since and told.bytes_received != before.bytes_received:
+                connection.unread_since = told.at
 
     def forget(self, netns: int) -> None:
         """Drops a namespace that is no longer watched; its connections are lost from sight, not closed."""
@@ -103,17 +110,46 @@ class ConnectionTable:
         return list(reversed(self._by_peer.get((netns, port, peer), ())))
 
     def _open(self, number: int, at: int, netns: int, socket: Socket) -> None:
-        connection = Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at)
+        connection = Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at, compared_at=at)
         self.connections[number] = connection
         if socket.state != TcpState.LISTEN:
+            _note_waiting(connection, socket, at)
+            self._note_end(connection, at)
             self._by_peer[netns, socket.local.port, socket.remote].append(connection)
             if self._is_servers(netns, socket):
                 self.opened.add(netns, socket.local.port, socket.remote.address)
+
+    def _renew(self, connection: Connection, socket: Socket, at: int) -> None:
+        """Takes in what a socket is now."""
+        before = connection.socket
+        if socket.state != before.state:
+            connection.state_since = at
+        # A timer that is armed anew, or a probe that is sent, moves nothing.
+        if socket._replace(timer=0, probes=0, retransmits=0) != before._replace(timer=0, probes=0, retransmits=0):
+            connection.moved_at = at
+        if socket.tx_queue != before.tx_queue:
+            connection.unsent_since = None
+        if socket.rx_queue != before.rx_queue:
+            connection.unread_since = None
+        connection.socket = socket
+        _note_waiting(connection, socket, at)
+        self._note_end(connection, at)
+
+    def _note_end(self, connection: Connection, at: int) -> None:
+        """Counts a connection that neither end uses any more, once; its row may stand for another minute."""
+        socket = connection.socket
+        if connection.ended_at is not None or (socket.state in _HELD and connection.closed_at is None):
+            return
+        connection.ended_at = at
+        if self._is_servers(connection.netns, socket):
+            place = connection.netns, socket.local.port, socket.remote.address
+            self.churn.note(place, at - connection.opened_at, at)
 
     def _close(self, connection: Connection, at: int) -> None:
         connection.closed_at = at
         self.connections.pop(connection.id, None)
         if connection.socket.state != TcpState.LISTEN:
+            self._note_end(connection, at)
             self._closed.append(connection)
             if self._is_servers(connection.netns, connection.socket):
                 self.closed.add(connection.netns, connection.socket.local.port, connection.socket.remote.address)
@@ -137,3 +173,11 @@ class ConnectionTable:
         newest = self._closed[-1].closed_at or 0
         while self._closed and (self._closed[0].closed_at or 0) < newest - KEEP_CLOSED:
             self._drop(self._closed.popleft())
+
+
+def _note_waiting(connection: Connection, socket: Socket, at: int) -> None:
+    """Since when bytes wait at either end, and since when the peer is silent."""
+    is_silent = socket.probes > 0 or socket.retransmits >= UNANSWERED
+    connection.silent_since = (connection.silent_since or at) if is_silent else None
+    connection.unsent_since = (connection.unsent_since or at) if socket.tx_queue else None
+    connection.unread_since = (connection.unread_since or at) if socket.rx_queue else None

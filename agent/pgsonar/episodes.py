@@ -7,25 +7,32 @@ resolved, lost from sight, or because the agent stops.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 
-from pgsonar.detectors import Rule
+from pgsonar.causes import Causes
 from pgsonar.model import (
     SECOND,
     Episode,
     EpisodeEvent,
     EpisodeState,
     Finding,
-    Ledger,
     Member,
     Moment,
     Server,
     Severity,
+    Slots,
 )
 
 HOLD = SECOND  # an episode resolves when no member has stood for this long: one late look ends nothing
+# What has ended FLAPS times within FLAP_WITHIN is held open for FLAP_HOLD: it comes back, and is told once.
+FLAPS = 3
+FLAP_WITHIN = 600 * SECOND
+FLAP_HOLD = 60 * SECOND
 LOST_AFTER = 5 * SECOND  # a server unseen for this long has taken its episodes out of sight
+REMEMBERED = 1000  # ends
+RESTORED_HOLD = 15 * SECOND  # the same, once its server is seen
+RESTORED_FOR = 60 * SECOND  # how long what an earlier run left open may take to be seen again
 UPDATE_PAUSE = 5 * SECOND  # between two events that only say that members were added
 HEARTBEATS = tuple(60 * SECOND * 2**n for n in range(6))  # 1, 2, 4 ... 32 min after the last event, then hourly
 HOUR = 3600 * SECOND
@@ -43,6 +50,8 @@ TRANSITIONS: dict[tuple[EpisodeState, str], EpisodeState] = {
     (EpisodeState.ESCALATED, "agent_stopped"): EpisodeState.LOST,
 }
 
+_CHANGE_NOTHING = ("members", "heartbeat", "page", "cause")
+
 EpisodeKey = tuple[str, str, str]  # server, kind, identity
 MemberKey = tuple[str, str, str, int | None, str | None, int | None]
 
@@ -50,35 +59,55 @@ MemberKey = tuple[str, str, str, int | None, str | None, int | None]
 class EpisodeTracker:
     """Keeps the episodes. `new_id(bits)` draws a random non-zero identifier."""
 
-    def __init__(self, rules: Iterable[Rule], new_id: Callable[[int], int]) -> None:
-        self._rules = {rule.kind: rule for rule in rules}
+    def __init__(self, new_id: Callable[[int], int]) -> None:
         self._new_id = new_id
         self._episodes: dict[EpisodeKey, Episode] = {}
         self._first_heard: dict[MemberKey, int] = {}  # of findings that do not know their own onset
         self._server_seen: dict[str, int] = {}
+        self._ended: dict[EpisodeKey, deque[int]] = {}  # when it ended the last times
+        self._restored: dict[EpisodeKey, int] = {}  # left open by an earlier run and not seen yet: since when
+        self._causes = Causes()
         self.opened: Counter[tuple[str, str, Severity]] = Counter()  # (server, kind, severity at opening), ever
+        self.flaps: Counter[tuple[str, str]] = Counter()  # (server, kind): ends that were no ends, ever
 
     @property
     def open(self) -> list[Episode]:
         return list(self._episodes.values())
 
+    def restore(self, episodes: Iterable[Episode], at: int) -> None:
+        """Goes on with what an earlier run left open."""
+        for episode in episodes:
+            key = episode.server.id, episode.kind, episode.identity
+            self._episodes[key] = episode
+            self._restored[key] = at
+
     def update(
-        self, findings: Iterable[Finding], sights: Mapping[str, tuple[Server, Ledger]], now: Moment
+        self, findings: Iterable[Finding], sights: Mapping[str, tuple[Server, Slots | None]], now: Moment
     ) -> list[EpisodeEvent]:
-        """Takes one look at all servers in `sights` in; returns what is to be told, in order."""
+        """Takes one look at all servers in `sights` in; returns what is to be told, in order.
+
+        Findings are settled: each has its `after`.
+        """
         standing = self._standing(findings, now.at)
         events: list[EpisodeEvent] = []
         self._server_seen.update(dict.fromkeys(sights, now.at))
         for key, members in standing.items():
-            server, ledger = sights[key[0]]
+            server, slots = sights[key[0]]
             episode = self._episodes.get(key)
+            self._restored.pop(key, None)
             if episode is not None:
-                events += self._continue(episode, members, server, ledger, now)
+                self._note_return(key, episode, now)
+                self._look(episode, members, server, slots, now)
             elif any(finding.opens for finding, _ in members):
-                events.append(self._begin(key, members, server, ledger, now))
+                self._begin(key, members, server, slots, now)
+        self._causes.settle(self._episodes.values(), now.at)
+        begun = {key: episode for key, episode in self._episodes.items() if episode.state is EpisodeState.PENDING}
+        for episode in begun.values():
+            self.opened[episode.server.id, episode.kind, episode.severity] += 1
+            events.append(self._tell("opened", episode, "threshold", now))
         for key, episode in list(self._episodes.items()):
-            if key not in standing:
-                events += self._miss(key, episode, now)
+            if key not in begun:
+                events += self._continue(episode, now) if key in standing else self._miss(key, episode, now)
         return events
 
     def end_all(self, reason: str, now: Moment) -> list[EpisodeEvent]:
@@ -96,6 +125,13 @@ class EpisodeTracker:
             for member in episode.members
             if member.pid is not None
         }
+        # What an earlier run saw begin, this one has only met.
+        restored = {key: episode for key, episode in self._episodes.items() if episode.is_restored}
+        remembered = {
+            (server, kind, member.pid, member.port): member.onset
+            for (server, kind, _), episode in restored.items()
+            for member in episode.members
+        }
         for finding in findings:
             onset = finding.onset
             if onset is None:
@@ -104,7 +140,12 @@ class EpisodeTracker:
                 if not finding.opens and member not in self._first_heard:
                     continue
                 onset = heard[member] = self._first_heard.get(member, at)
-            if at - onset >= self._rules[finding.kind].after:
+            elif finding.onset_source == "estimated" and restored:
+                whole = restored.get((finding.server, finding.kind, finding.identity)) if finding.pid is None else None
+                known = remembered.get((finding.server, finding.kind, finding.pid, finding.port))
+                onset = whole.onset if whole is not None else onset if known is None else known
+            until = at if finding.counts_until is None else min(at, finding.counts_until)
+            if until - onset >= (finding.after or 0):
                 identity = stays.get((finding.server, finding.kind, finding.pid, onset), finding.identity)
                 standing[finding.server, finding.kind, identity].append((finding, onset))
         self._first_heard = heard
@@ -113,8 +154,8 @@ class EpisodeTracker:
         return standing
 
     def _begin(
-        self, key: EpisodeKey, members: list[tuple[Finding, int]], server: Server, ledger: Ledger, now: Moment
-    ) -> EpisodeEvent:
+        self, key: EpisodeKey, members: list[tuple[Finding, int]], server: Server, slots: Slots | None, now: Moment
+    ) -> None:
         onset = members[0][1]
         episode = Episode(
             kind=key[1],
@@ -133,20 +174,21 @@ class EpisodeTracker:
             opened_unix=now.unix,
         )
         self._episodes[key] = episode
-        self._look(episode, members, server, ledger, now)
-        episode.severity = self._severity(episode)
-        self.opened[server.id, episode.kind, episode.severity] += 1
-        return self._tell("opened", episode, "threshold", now)
+        self._look(episode, members, server, slots, now)
+        episode.severity = _severity(episode)
 
-    def _continue(
-        self, episode: Episode, members: list[tuple[Finding, int]], server: Server, ledger: Ledger, now: Moment
-    ) -> list[EpisodeEvent]:
-        self._look(episode, members, server, ledger, now)
-        severity = self._severity(episode)
+    def _continue(self, episode: Episode, now: Moment) -> list[EpisodeEvent]:
+        """What of an open episode is worth telling now."""
+        severity = _severity(episode)
         if severity > episode.severity:
             episode.severity = severity
+            self._causes.settle(self._episodes.values(), now.at)  # a higher severity may wake somebody
             return [self._tell("updated", episode, "severity", now)]
         told = now.at - episode.updated_at
+        if episode.pages and not episode.told_page:
+            return [self._tell("updated", episode, "page", now)]
+        if episode.root != episode.told_root and told >= UPDATE_PAUSE:
+            return [self._tell("updated", episode, "cause", now)]
         if len(episode.members) > episode.told_members and (
             told >= UPDATE_PAUSE or len(episode.members) >= 2 * episode.told_members
         ):
@@ -158,37 +200,69 @@ class EpisodeTracker:
         return []
 
     def _look(
-        self, episode: Episode, members: list[tuple[Finding, int]], server: Server, ledger: Ledger, now: Moment
+        self,
+        episode: Episode,
+        members: list[tuple[Finding, int]],
+        server: Server,
+        slots: Slots | None,
+        now: Moment,
     ) -> None:
         episode.server = server
         episode.seen_at = now.at
         episode.findings = [finding for finding, _ in members]
         episode.members = [Member(f.pid, f.address, f.port, onset) for f, onset in members]
         episode.peak_members = max(episode.peak_members, len(members))
-        episode.slots = (ledger.used, ledger.limits.ceiling)
+        episode.slots = slots
+        episode.is_shadow = all(finding.is_shadow for finding in episode.findings)
 
-    def _severity(self, episode: Episode) -> Severity:
-        fixed = self._rules[episode.kind].severity
-        return fixed if fixed is not None else max(finding.severity for finding in episode.findings)
+    def _note_return(self, key: EpisodeKey, episode: Episode, now: Moment) -> None:
+        """Counts an episode that had gone and is back."""
+        if now.at - episode.seen_at >= HOLD and key in self._ended:
+            episode.flaps += 1
+            self.flaps[episode.server.id, episode.kind] += 1
+
+    def _hold(self, key: EpisodeKey, at: int) -> int:
+        """How long no member may stand before an episode ends: longer where that happens again and again."""
+        ended = self._ended.get(key)
+        if ended is None:
+            return HOLD
+        while ended and at - ended[0] > FLAP_WITHIN:
+            ended.popleft()
+        return FLAP_HOLD if len(ended) >= FLAPS else HOLD
 
     def _miss(self, key: EpisodeKey, episode: Episode, now: Moment) -> list[EpisodeEvent]:
+        begun = self._restored.get(key)
+        if begun is not None:  # it is dated by what an earlier run saw; this one must have had the time to see it
+            seen = max(begun, self._server_seen.get(key[0], 0))
+            if now.at - begun < (RESTORED_FOR if seen < now.at else RESTORED_HOLD):
+                return []
+            del self._restored[key]
         seen = self._server_seen.get(key[0], 0)
         if seen < now.at:  # the server was not looked at: absence says nothing yet
             return [self._end(key, episode, "lost_from_sight", now)] if now.at - seen >= LOST_AFTER else []
-        if now.at - episode.seen_at < HOLD:
+        if now.at - episode.seen_at < self._hold(key, now.at):
             return []
         return [self._end(key, episode, "resolved", now)]
 
     def _end(self, key: EpisodeKey, episode: Episode, reason: str, now: Moment) -> EpisodeEvent:
         del self._episodes[key]
+        if reason == "resolved":
+            self._ended.setdefault(key, deque(maxlen=FLAPS)).append(now.at)
+            if len(self._ended) > REMEMBERED:
+                del self._ended[next(iter(self._ended))]
         episode.end_reason = reason
         episode.ended_at = episode.seen_at if reason == "resolved" else now.at
         episode.ended_unix = now.unix_of(episode.ended_at)
         return self._tell("resolved", episode, reason, now)
 
     def _tell(self, name: str, episode: Episode, because: str, now: Moment) -> EpisodeEvent:
-        if because not in ("members", "heartbeat"):
+        if because not in _CHANGE_NOTHING:
             episode.state = TRANSITIONS[episode.state, because]
         episode.updated_at = now.at
         episode.told_members = len(episode.members)
+        episode.told_page, episode.told_root = episode.pages, episode.root
         return EpisodeEvent(name, episode, because, now)
+
+
+def _severity(episode: Episode) -> Severity:
+    return max(finding.severity for finding in episode.findings)

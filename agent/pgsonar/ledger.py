@@ -42,18 +42,18 @@ class Reconciliation:
 
     def __init__(self) -> None:
         self.database_sees = 0
-        self._unlisted: set[tuple[int, int]] = set()  # of the last reading, (pid, start)
-        self.standing: set[tuple[int, int]] = set()  # of the last two
+        self._unlisted: dict[tuple[int, int], int] = {}  # of the last reading: (pid, start), and since which reading
+        self.standing: dict[tuple[int, int], int] = {}  # of the last two, and since which reading
 
     def take(self, backends: Iterable[Backend], reading: DatabaseReading) -> None:
         """Compares what holds a slot now, and did so when the reading began, with what the reading lists."""
         listed = reading.seen
         unlisted = {
-            (b.pid, b.started)
+            (b.pid, b.started): self._unlisted.get((b.pid, b.started), reading.begun)
             for b in backends
             if holder_of(b) is not None and b.started + FORK_SLACK < reading.begun and b.inner_pid not in listed
         }
-        self.standing = unlisted & self._unlisted
+        self.standing = {who: since for who, since in unlisted.items() if who in self._unlisted}
         self._unlisted = unlisted
         self.database_sees = len(listed)
 

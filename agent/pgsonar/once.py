@@ -14,7 +14,7 @@ from pgsonar import __version__, clock
 from pgsonar.condition import unwatched
 from pgsonar.config.schema import Config, LeaksProcessor, Target
 from pgsonar.dating import date_back
-from pgsonar.model import Finding, Sight
+from pgsonar.model import Moment, Sight
 from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
 from pgsonar.reporting import Reporter
@@ -76,19 +76,16 @@ def look(pipeline: Pipeline) -> Look:
     missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
     return Look(
         moment=now,
-        servers=[_seen(pipeline, sight) for sight in sights],
+        servers=[_seen(pipeline, sight, now) for sight in sights],
         poolings=[pipeline.pooling(pooler, at) for pooler in pipeline.poolers.poolers.values()],
         destinations=pipeline.destinations(),
         missing=missing + unwatched(pipeline),
     )
 
 
-def _seen(pipeline: Pipeline, sight: Sight) -> Seen:
-    def name(findings: list[Finding]) -> list[Finding]:
-        return pipeline.attribution.with_clients(findings, [sight], sight.at)
-
-    kinds = tuple(rule.kind for rule in pipeline.rules)
-    return Seen(sight, kinds, verdicts(sight, pipeline.rules, name), untold(sight, pipeline.rules))
+def _seen(pipeline: Pipeline, sight: Sight, now: Moment) -> Seen:
+    kinds = tuple(rule.kind for rule in pipeline.rules.servers if rule.is_on)
+    return Seen(sight, kinds, verdicts(pipeline.findings([sight], now), sight.at), untold(sight, pipeline.rules))
 
 
 def target_text(target: Target) -> str:

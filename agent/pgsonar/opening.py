@@ -30,6 +30,7 @@ from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, r
 from pgsonar.sources.unixdiag import read_unix_ends
 from pgsonar.world import Sources
 
+IDLE_EVERY = 30.0  # seconds
 RESOLVE = 60.0  # seconds between two looks at what names of targets resolve to
 
 
@@ -39,6 +40,11 @@ def host_id() -> str | None:
         return Path("/etc/machine-id").read_text(encoding="ascii").strip() or None
     except OSError:
         return None
+
+
+def idle_every(config: Config) -> float:
+    """Seconds between two looks at the context switches of an idle session: often enough for what idle_leak asks."""
+    return IDLE_EVERY if config.leaks is None else min(IDLE_EVERY, config.leaks.idle_leak.idle_after / 10)
 
 
 def open_sources(config: Config) -> Sources:
@@ -58,7 +64,7 @@ def open_sources(config: Config) -> Sources:
     return Sources(
         sampler=Sampler(config.sockets.interval),
         finder=finder,
-        backends=BackendReader(processes),
+        backends=BackendReader(processes, idle_every(config)),
         owners=OwnerReader(),
         clients=ClientFinder(
             processes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pgsonar.attribution import Attribution
@@ -17,29 +18,36 @@ from pgsonar.client_side import NAMED, by_destination, outgoing
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
 from pgsonar.correlation import Correlation, owners
-from pgsonar.detectors import rules
+from pgsonar.detectors import Rules, rules
+from pgsonar.detectors.evidence import who
 from pgsonar.episodes import EpisodeTracker
+from pgsonar.growth import IdleGrowth
 from pgsonar.ledger import slot_ledger
 from pgsonar.model import (
     SECOND,
     Backend,
     BackendSighting,
     ClientSide,
+    ClientSight,
     Connection,
     Destination,
+    Finding,
     LogCounts,
     Moment,
     Pooler,
+    PoolerSight,
     Pooling,
     Server,
     Severity,
     Sight,
+    Slots,
     TcpState,
 )
 from pgsonar.namespaces import Namespaces, Place
+from pgsonar.overrides import Overrides
 from pgsonar.poolers import PoolerTable, closed_at, is_on, is_poolers
 from pgsonar.readings import Readings, attach, improved, sightings
-from pgsonar.refusals import Refusals
+from pgsonar.refusals import SLOTS, Refusals
 from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
@@ -54,7 +62,14 @@ log = logging.getLogger("pgsonar")
 LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
 )
+CLOSER = 2 * SECOND  # between two comparisons of queues while bytes wait in one
+DETAILS = 10 * SECOND  # between two readings of TCP_INFO otherwise
+CLOSER_EACH = 1_000_000  # ns more for each connection: ten thousand take 80 ms
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
+
+
+def _random_id(bits: int) -> int:
+    return secrets.randbits(bits) or 1
 
 
 class Pipeline:
@@ -65,6 +80,7 @@ class Pipeline:
         sources: Sources,
         leaks: LeaksProcessor | None,
         reporter: Reporter,
+        new_id: Callable[[int], int] = _random_id,
     ) -> None:
         self.sources = sources
         self.servers: dict[str, Server] = {}
@@ -79,8 +95,14 @@ class Pipeline:
         self.attribution = Attribution(sources.clients, self.poolers)
         self.sides: list[ClientSide] = []
         self._names: dict[str, str] = {}
-        self.rules = rules(leaks) if leaks is not None else []
-        self.episodes = EpisodeTracker(self.rules, _random_id)
+        self.rules = rules(leaks) if leaks is not None else Rules()
+        leaks = leaks or LeaksProcessor()
+        self.overrides = Overrides(self.rules, leaks)
+        self.growth = IdleGrowth(
+            who, idle_after=round(leaks.idle_leak.idle_after * 1e9), window=round(leaks.idle_leak.window * 1e9)
+        )
+        self.episodes = EpisodeTracker(new_id)
+        self._compared_at: dict[int, int] = {}  # by namespace: when its queues were compared last
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health
         self._reporter = reporter
@@ -113,6 +135,7 @@ class Pipeline:
                 self.backends.forget(known.id)
                 self.readings.forget(known.id)
                 self.refusals.forget(known.id)
+                self.growth.forget(known.id)
                 self._reporter.forget(known.id)
                 self._verified.pop(known.id, None)
         for server in found.values():
@@ -218,12 +241,60 @@ class Pipeline:
         self._read_logs(now.at)
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
+        self._look_closer(now.at)
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
-        findings = [f for rule in self.rules for sight in sights for f in rule.detector.examine(sight)]
-        looked_at = {sight.server.id: (sight.server, sight.ledger) for sight in sights}
-        findings = self.attribution.with_clients(findings, sights, now.at)
+        poolers, clients = self.poolers.sights(now.at), self._client_sights(now.at)
+        findings = self.findings(sights, now, poolers, clients)
         findings = [self._reporter.redaction.finding(finding) for finding in findings]
-        self._reporter.tell(self.episodes.update(findings, looked_at, now))
+        seen: dict[str, tuple[Server, Slots | None]] = {sight.server.id: (sight.server, None) for sight in poolers}
+        seen |= {sight.server.id: (sight.server, None) for sight in clients}
+        seen |= {
+            sight.server.id: (sight.server, Slots(sight.ledger.used, sight.ledger.limits.ceiling)) for sight in sights
+        }
+        self._reporter.tell(self.episodes.update(findings, seen, now))
+        return sights
+
+    def findings(
+        self,
+        sights: Collection[Sight],
+        now: Moment,
+        poolers: Collection[PoolerSight] = (),
+        clients: Collection[ClientSight] = (),
+    ) -> list[Finding]:
+        """What counts of all that the detectors say, with the processes behind it."""
+        found = self.rules.examine(sights, poolers, clients)
+        found = self.attribution.with_clients(found, sights, now.at)
+        servers = {sight.server.id: sight.server for sight in sights}
+        servers |= {sight.server.id: sight.server for sight in poolers}
+        servers |= {sight.server.id: sight.server for sight in clients}
+        return self.overrides.settle(found, servers, now.unix)
+
+    def _look_closer(self, at: int) -> None:
+        """Compares the bytes of connections in namespaces where some wait in a queue, or where idle ones are judged.
+
+        Changes tell when a queue fills or empties; whether one that stays full moves takes a look at each connection.
+        """
+        for netns in self.namespaces.watched():
+            there = self.connections.of_namespace(netns)
+            waits = any(c.unsent_since or c.unread_since for c in there if c.socket.state != TcpState.LISTEN)
+            period = max(CLOSER if waits else DETAILS, len(there) * CLOSER_EACH)
+            if at - self._compared_at.get(netns, 0) < period:
+                continue
+            self._compared_at[netns] = at
+            self.connections.note(self.sources.sampler.details(netns))
+            if waits:
+                self.connections.resync(netns, self.sources.sampler.open_connections(netns), at)
+
+    def _client_sights(self, at: int) -> list[ClientSight]:
+        """This host's connections to databases, with the processes of those that their server has closed."""
+        sights = []
+        for place, there in self.destinations():
+            left = [c for c in there if c.socket.state == TcpState.CLOSE_WAIT]
+            self.attribution.name_outgoing(left, at)
+            server = Server(
+                id=f"to {place.label}", pid=0, started=0, netns=0, port=place.port, address=place.address, what="client"
+            )
+            sights.append(ClientSight(server, there, at))
         return sights
 
     def _read_logs(self, at: int) -> None:
@@ -232,7 +303,9 @@ class Pipeline:
         self.logs = self.sources.logs.read([server for server in self.servers.values() if server.pid])
         self.log_problems = self.sources.logs.problems()
         for server, counts in self.logs.items():
-            self.refusals.note(server, sum(counts.by_class[name] for name in REFUSALS_OF_SLOTS), at)
+            self.refusals.note(server, SLOTS, sum(counts.by_class[name] for name in REFUSALS_OF_SLOTS), at)
+            for limit, number in counts.by_name.items():
+                self.refusals.note(server, limit, number, at)
 
     def join_poolers(self, at: int) -> None:
         """Takes in what the consoles have told, and finds who is behind the poolers."""
@@ -270,17 +343,23 @@ class Pipeline:
             for c in self.connections.of_namespace(server.netns)
             if c.socket.local.port == server.port and not (poolers and is_poolers(c, poolers))
         ]
+        refused = self.refusals.lately(server.id)
+        reconciliation = self.readings.reconciliations.get(server.id) if reading else None
         return Sight(
             server=server,
             backends=backends,
             connections=[c for c in on_port if c.socket.state != TcpState.LISTEN],
             listeners=[c for c in on_port if c.socket.state == TcpState.LISTEN],
-            ledger=slot_ledger(server, backends, self.readings.reconciliations.get(server.id) if reading else None),
+            ledger=slot_ledger(server, backends, reconciliation),
             at=at,
             backend_of=owners(backends),
             overflowing=self.namespaces.is_overflowing(server.netns, at),
             reading=reading,
-            refused=self.refusals.lately(server.id),
+            refused=refused.pop(SLOTS, 0),
+            refused_by=refused,
+            growth=self.growth.observe(server.id, backends, at),
+            thrash=tuple(self.connections.churn.thrashing(server.netns, server.port or 0, at)),
+            unlisted=reconciliation.standing if reconciliation is not None else {},
         )
 
     def _in_sight(self, at: int) -> list[Server]:
@@ -358,10 +437,6 @@ class Pipeline:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
         self._reporter.tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
-
-
-def _random_id(bits: int) -> int:
-    return secrets.randbits(bits) or 1
 
 
 def _announce(server: Server) -> None:

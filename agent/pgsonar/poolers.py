@@ -13,6 +13,7 @@ from itertools import product
 
 from pgsonar.model import (
     LOCAL_HOST,
+    SECOND,
     Backend,
     ClientProcess,
     Connection,
@@ -23,10 +24,13 @@ from pgsonar.model import (
     PoolerEnds,
     PoolerReading,
     PoolerServer,
+    PoolerSight,
     Server,
     TcpState,
     Via,
 )
+
+LONG_WAIT = 5.0  # seconds of the oldest waiting client: below, a pool is merely in use
 
 _LOOPBACKS = {"localhost", "127.0.0.1", "::1"}
 _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with
@@ -41,9 +45,12 @@ class PoolerTable:
         self.ends_at = 0  # when these were read
         self._readings: dict[Endpoint, tuple[PoolerReading, int]] = {}
         self._processes: dict[tuple[Endpoint, str, Endpoint], ClientProcess | None] = {}
+        self._waiting: dict[Endpoint, dict[tuple[str, str], int]] = {}
+        self._held: dict[Endpoint, dict[tuple[str, str, str], int]] = {}  # by (ptr, link, last request) of clients
 
     def take(self, reading: PoolerReading, holds: int) -> None:
         """Notes a reading, which holds for so many ns."""
+        self._note_since(reading)
         self._readings[reading.endpoint] = reading, holds
         there = {(c.ptr, Endpoint(c.address, c.port)) for c in reading.clients if c.address and c.port}
         self._processes = {
@@ -51,6 +58,42 @@ class PoolerTable:
             for key, client in self._processes.items()
             if key[0] != reading.endpoint or (key[1], key[2]) in there
         }
+
+    def _note_since(self, reading: PoolerReading) -> None:
+        """Since when clients of each pool wait, and since when each client that holds a server asks for nothing."""
+        waiting, held = self._waiting.get(reading.endpoint, {}), self._held.get(reading.endpoint, {})
+        self._waiting[reading.endpoint] = {
+            (pool.database, pool.user): waiting.get(
+                (pool.database, pool.user), reading.at - round(pool.max_wait * SECOND)
+            )
+            for pool in reading.pools
+            if pool.clients_waiting and pool.max_wait >= LONG_WAIT and not pool.paused
+        }
+        there = [(client.ptr, client.link, client.request) for client in reading.clients]
+        self._held[reading.endpoint] = {
+            (ptr, link, request): held.get((ptr, link, request), reading.at)
+            for ptr, link, request in there
+            if link is not None and request is not None
+        }
+
+    def sights(self, at: int) -> list[PoolerSight]:
+        """What each console told last, as the detectors look at it; also of poolers elsewhere."""
+        sights = []
+        for reading in self.readings(at):
+            pooler = next((p for p in self.poolers.values() if _is_of(reading, p)), None)
+            server = Server(
+                id=pooler.id if pooler is not None else f"pgbouncer@{reading.endpoint}",
+                pid=pooler.pid if pooler is not None else 0,
+                started=0,
+                netns=pooler.netns if pooler is not None else 0,
+                port=reading.endpoint.port,
+                address=pooler.address if pooler is not None else reading.endpoint.address,
+                version=reading.version,
+                what="pgbouncer",
+            )
+            quiet = {ptr: since for (ptr, _, _), since in self._held[reading.endpoint].items()}
+            sights.append(PoolerSight(server, reading, at, self._waiting[reading.endpoint], quiet))
+        return sights
 
     def readings(self, at: int) -> list[PoolerReading]:
         """Those that hold still."""

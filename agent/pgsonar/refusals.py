@@ -10,26 +10,28 @@ from collections import deque
 from pgsonar.model import SECOND
 
 STAND = 60 * SECOND
+Limit = tuple[str, str]  # "role" or "database" and its name, or SLOTS
+SLOTS: Limit = ("slots", "")
 
 
 class Refusals:
-    """By server."""
+    """By server, and by what was used up."""
 
     def __init__(self) -> None:
-        self._totals: dict[str, deque[tuple[int, int]]] = {}  # instants, and how many there were by then
+        self._totals: dict[tuple[str, Limit], deque[tuple[int, int]]] = {}  # instants, and how many there were by then
 
-    def note(self, server: str, total: int, at: int) -> None:
-        """Takes in how many there have been in all."""
-        past = self._totals.setdefault(server, deque([(at, 0)]))
+    def note(self, server: str, limit: Limit, total: int, at: int) -> None:
+        """Takes in how many there have been in all for want of one thing."""
+        past = self._totals.setdefault((server, limit), deque([(at, 0)]))
         past.append((at, total))
         while len(past) > 1 and at - past[1][0] >= STAND:
             past.popleft()
 
-    def lately(self, server: str) -> int:
-        """How many within the last minute."""
-        past = self._totals.get(server)
-        return past[-1][1] - past[0][1] if past else 0
+    def lately(self, server: str) -> dict[Limit, int]:
+        """How many within the last minute, by what was used up."""
+        counts = ((limit, past[-1][1] - past[0][1]) for (of, limit), past in self._totals.items() if of == server)
+        return {limit: number for limit, number in counts if number}
 
     def forget(self, server: str) -> None:
         """Drops a server that is gone."""
-        self._totals.pop(server, None)
+        self._totals = {key: past for key, past in self._totals.items() if key[0] != server}

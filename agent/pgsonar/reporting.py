@@ -55,7 +55,7 @@ class Reporter:
         """Sends what has happened to episodes, at once."""
         for event in events:
             row = event_row(event)
-            resource = self._identity.server(event.episode.server)
+            resource = self._identity.of(event.episode.server)
             log.info("%s", row.body, extra={"pgsonar": {"event": row.event_name, "kind": event.episode.kind}})
             self._send(Batch("logs", [(resource, [row])]))
             if event.name == "opened":

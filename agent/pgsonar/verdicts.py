@@ -6,14 +6,12 @@ no verdict: one look does not wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pgsonar.detectors import Rule
+from pgsonar.detectors import Rules
 from pgsonar.model import Connection, Destination, Finding, Moment, Pooling, Severity, Sight
-
-Naming = Callable[[list[Finding]], list[Finding]]
 
 
 class Verdict(NamedTuple):
@@ -29,32 +27,32 @@ class Verdict(NamedTuple):
         return self.findings[0].onset
 
 
-def verdicts(sight: Sight, rules: Iterable[Rule], name: Naming) -> list[Verdict]:
-    """The leaks that stand, the most members first. `name` adds the processes behind the findings."""
-    found: list[Verdict] = []
-    for rule in rules:
-        # What a detector cannot date itself stands since now, as the daemon would have it at first sight.
-        standing = [
-            finding
-            for finding in rule.detector.examine(sight)
-            if finding.opens and sight.at - (sight.at if finding.onset is None else finding.onset) >= rule.after
-        ]
-        groups: dict[str, list[Finding]] = {}
-        for finding in name(standing):
-            groups.setdefault(finding.identity, []).append(finding)
-        for identity, members in groups.items():
-            severity = rule.severity or max(finding.severity for finding in members)
-            found.append(Verdict(rule.kind, identity, sorted(members, key=_onset), severity))
+def verdicts(findings: Iterable[Finding], at: int) -> list[Verdict]:
+    """The leaks that stand, the most members first, of settled findings."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        if finding.opens and _age(finding, at) >= (finding.after or 0):
+            groups.setdefault((finding.kind, finding.identity), []).append(finding)
+    found = [
+        Verdict(kind, identity, sorted(members, key=_onset), max(finding.severity for finding in members))
+        for (kind, identity), members in groups.items()
+    ]
     return sorted(found, key=lambda verdict: (-len(verdict.findings), verdict.kind, verdict.identity))
+
+
+def _age(finding: Finding, at: int) -> int:
+    """How long it is known to stand. What a detector cannot date itself stands since now."""
+    until = at if finding.counts_until is None else min(at, finding.counts_until)
+    return until - (at if finding.onset is None else finding.onset)
 
 
 def _onset(finding: Finding) -> int:
     return finding.onset or 0
 
 
-def untold(sight: Sight, rules: Iterable[Rule]) -> dict[str, str]:
+def untold(sight: Sight, rules: Rules) -> dict[str, str]:
     """The kinds that cannot be told of a server: why, and what would change that."""
-    told = ((rule.kind, rule.detector.cannot_tell(sight)) for rule in rules)
+    told = ((rule.kind, rule.detector.cannot_tell(sight)) for rule in rules.servers)
     return {kind: reason for kind, reason in told if reason is not None}
 
 

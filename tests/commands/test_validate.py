@@ -33,13 +33,13 @@ def test_pipelines_destinations_and_warnings_of_a_file_are_shown(capsys, tmp_pat
     file = tmp_path / "config.yaml"
     file.write_text(
         "exporters: {otlp_http: {endpoint: 'https://u:hunter2@x/otlp/?key=hunter2', metrics_endpoint: 'http://m/in'},"
-        " otlp_grpc: , file: {path: out}, debug: }\n"
+        " otlp: , file: {path: out}, debug: }\n"
         "processors: {leaks: {half_open: {after: 3s}}}\n"
         "service: {pipelines: {metrics: {receivers: [sockets], exporters: [otlp_http, debug]},"
         " logs: {receivers: [sockets], processors: [leaks], exporters: [otlp_http, otlp_grpc, file]}}}\n"
     )
 
-    assert main(["validate", "--config", str(file), "--set", "exporters.otlp_grpc.endpoint=g:1"]) == 0
+    assert main(["validate", "--config", str(file), "--set", "exporters.otlp.endpoint=g:1"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "The configuration is valid.",
         "  metrics: sockets",
@@ -51,7 +51,7 @@ def test_pipelines_destinations_and_warnings_of_a_file_are_shown(capsys, tmp_pat
         "           -> file (out)",
         "  traces:  goes nowhere",
         "  health:  off",
-        "warning: processors.leaks.half_open: not in this version, ignored",
+        "warning: exporters.otlp: otlp is an alias, write otlp_grpc",
     ]
 
 

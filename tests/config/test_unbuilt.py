@@ -1,19 +1,15 @@
 """What the schema knows and this version does not do."""
 
-import msgspec
 import pytest
 
 from pgsonar.config import schema, unbuilt
-from pgsonar.detectors import DETECTORS
+from pgsonar.detectors import rules
 
 REFUSED = {
     "processors: {owners: }": "processors.owners",
     "exporters: {prometheus: }": "exporters.prometheus",
     "extensions: {file_storage: }": "extensions.file_storage",
     "service: {extensions: [status_page]}": "service.extensions[0]",
-    "processors: {leaks: {overrides: [{match: {user: x}}]}}": "processors.leaks.overrides",
-    "processors: {leaks: {auth_stuck: {shadow: true}}}": "processors.leaks.auth_stuck.shadow",
-    "processors: {leaks: {pool_exhausted: {shadow: true}}}": "processors.leaks.pool_exhausted.shadow",
     "exporters: {otlp_http: {temporality: delta}}": "exporters.otlp_http.temporality: delta",
     "exporters: {otlp_grpc/a: {preset: datadog}}": "exporters.otlp_grpc/a.preset",
     "exporters: {otlp_http: {profile: lean}}": "exporters.otlp_http.profile",
@@ -47,24 +43,12 @@ def test_defaults_written_out_are_no_mistake(read):
     assert config.warnings == []
 
 
-def test_a_kind_not_built_yet_is_accepted_with_a_warning(read):
-    config = read("processors: {leaks: {half_open: {after: 3s}, long_query: {}}}")
+def test_every_kind_that_can_be_configured_is_detected():
+    kinds = [name for name in schema.LeaksProcessor.__struct_fields__ if name != "overrides"]
 
-    assert config.warnings == [
-        "processors.leaks.half_open: not in this version, ignored",
-        "processors.leaks.long_query: not in this version, ignored",
-    ]
-
-
-def test_every_kind_is_either_detected_or_listed_as_not_built():
-    kinds = {field.name for field in msgspec.structs.fields(schema.LeaksProcessor)} - {"overrides"}
-    detected = {detector.kind for detector in DETECTORS}
-    ignored = {name for section, name in unbuilt.IGNORED if section is schema.LeaksProcessor}
-
-    assert detected | ignored == kinds
-    assert not detected & ignored
+    assert sorted(rule.kind for rule in rules(schema.LeaksProcessor()).all) == sorted(kinds)
 
 
 def test_every_line_of_the_lists_names_something_the_schema_has():
-    for section, name, *_ in (*unbuilt.REFUSED, *unbuilt.IGNORED):
+    for section, name, *_ in unbuilt.REFUSED:
         assert name in section.__struct_fields__

@@ -5,7 +5,7 @@ import pytest
 from build import START, backend, connection, database_reading, server, sight, tcp, title
 from pgsonar.config.schema import LeakKind, LeaksProcessor, ShareKind
 from pgsonar.config.units import Duration
-from pgsonar.detectors import DETECTORS, Rule, rules
+from pgsonar.detectors import Rule, rules
 from pgsonar.detectors.accept_queue import AcceptQueue
 from pgsonar.detectors.auth_stuck import AuthStuck
 from pgsonar.detectors.idle_in_transaction import IdleInTransaction
@@ -23,35 +23,52 @@ def find(detector, *args, **kwargs):
 
 
 LISTENER = connection(tcp(0, TcpState.LISTEN))
+BY_LOGIN = {"role_or_database_limit", "unaccounted"}
+BY_SOCKETS = {
+    *("orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "half_open", "network_path", "slow_reader"),
+    *("backend_busy_unread_input", "connection_thrash", "pooler_forgotten_server"),
+}
+BY_PROCESSES = {"prestartup_stuck", "unaccounted"}
+BY_TITLES = {"idle_in_transaction", "idle_leak", "auth_stuck", "long_query"}
 SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
 
 
 @pytest.mark.parametrize(
     ("missing", "silent"),
     [
-        ({}, set()),
-        ({"connections": []}, {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"}),
-        (
-            {"of": server(netns=0, pid=0), "reading": database_reading()},
-            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "auth_stuck", "prestartup_stuck"},
-        ),
+        ({}, BY_LOGIN),
+        ({"connections": []}, BY_SOCKETS | BY_LOGIN),
+        ({"of": server(netns=0, pid=0), "reading": database_reading()}, BY_SOCKETS | BY_PROCESSES | {"auth_stuck"}),
         (
             {"of": server(netns=0, pid=0, version="18beta1"), "reading": database_reading(version="18beta1")},
-            {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "prestartup_stuck"},
+            BY_SOCKETS | BY_PROCESSES,
         ),
         (
             {"of": server(pid=0), "backends": []},
-            {"idle_in_transaction", "auth_stuck", "orphaned_backend_no_socket", "pool_exhausted", "prestartup_stuck"},
+            {*BY_TITLES, *BY_PROCESSES, *BY_LOGIN, "orphaned_backend_no_socket", "pool_exhausted"},
         ),
-        ({"backends": [backend(title(None))]}, {"idle_in_transaction", "auth_stuck"}),
-        ({"of": server(limits=Limits())}, {"pool_exhausted"}),
-        ({"of": server(port=None)}, {"orphaned_backend", "orphaned_backend_no_socket", "accept_queue"}),
+        ({"backends": [backend(title(None))]}, BY_TITLES | BY_LOGIN),
+        ({"of": server(limits=Limits())}, {"pool_exhausted"} | BY_LOGIN),
+        ({"of": server(port=None)}, BY_SOCKETS | BY_LOGIN),
+        ({"reading": database_reading(sees_all=False)}, {"unaccounted"}),
+        ({"backends": [backend(title("SELECT"))]}, {"long_query"} | BY_LOGIN),
     ],
-    ids=["all is seen", "no sockets", "elsewhere", "elsewhere, 18", "sidecar", "titles off", "no limit", "no port"],
+    ids=[
+        "all is seen",
+        "no sockets",
+        "elsewhere",
+        "elsewhere, 18",
+        "sidecar",
+        "titles off",
+        "no limit",
+        "no port",
+        "half seen",
+        "busy",
+    ],
 )
 def test_a_detector_that_cannot_see_says_so(missing, silent):
     seen = sight(at=NOW, **(SEES_ALL | missing))
-    reasons = {rule.kind: rule.detector.cannot_tell(seen) for rule in rules(LeaksProcessor())}
+    reasons = {rule.kind: rule.detector.cannot_tell(seen) for rule in rules(LeaksProcessor()).servers}
 
     assert {kind for kind, reason in reasons.items() if reason} == silent
     assert all(": " in reason for reason in reasons.values() if reason), "each says what would change that"
@@ -286,10 +303,11 @@ def test_every_file_of_the_package_is_in_the_list():
     files = {path.stem for path in Path(pgsonar.detectors.__file__).parent.glob("*.py")} - {
         "__init__",
         "evidence",
+        "paths",
         "seeing",
     }
 
-    assert {detector.kind for detector in DETECTORS} == files
+    assert {rule.kind for rule in rules(LeaksProcessor()).all} == files
 
 
 def test_a_rule_takes_its_threshold_from_the_configuration_but_never_below_the_minimum():
@@ -303,7 +321,7 @@ def test_a_rule_takes_its_threshold_from_the_configuration_but_never_below_the_m
 
 def test_a_kind_switched_off_has_no_rule_and_shares_come_from_the_configuration():
     leaks = LeaksProcessor(auth_stuck=LeakKind(enabled=False), pool_exhausted=ShareKind(warning=0.5))
-    by_kind = {rule.kind: rule for rule in rules(leaks)}
+    by_kind = {rule.kind: rule for rule in rules(leaks).all}
 
     assert "auth_stuck" not in by_kind
     assert by_kind["pool_exhausted"].detector.warning == 0.5

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from build import START, backend, connection, server, sight, tcp, title
+from build import START, backend, connection, server, settled, sight, tcp, title
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.detectors import rules
 from pgsonar.episodes import EpisodeTracker
-from pgsonar.model import SECOND, ClientProcess, EpisodeEvent, Limits, Moment, Session, TcpState
+from pgsonar.model import SECOND, ClientProcess, EpisodeEvent, Limits, Moment, Session, Slots, TcpState
 from pgsonar.signals.advice import GUARDS, next_step
 from pgsonar.signals.bodies import body
 from pgsonar.signals.leaks import MEMBERS_LISTED, attributes, event_row, fingerprint, span_row
@@ -25,11 +25,10 @@ def moment(at=AT):
 def told(backends, connections=(), at=AT, of=None):
     """The events of all detectors on one look, by kind, and the tracker."""
     ids = itertools.count(1)
-    chosen = rules(LeaksProcessor())
-    tracker = EpisodeTracker(chosen, lambda bits: next(ids))
+    tracker = EpisodeTracker(lambda bits: next(ids))
     looked = sight(backends, connections, at=at, of=of)
-    findings = [finding for rule in chosen for finding in rule.detector.examine(looked)]
-    events = tracker.update(findings, {"s1": (looked.server, looked.ledger)}, moment(at))
+    slots = Slots(looked.ledger.used, looked.server.limits.ceiling)
+    events = tracker.update(settled(looked), {"s1": (looked.server, slots)}, moment(at))
     return {event.episode.kind: event for event in events}, tracker
 
 
@@ -155,7 +154,7 @@ def test_the_next_command_never_ends_superusers_ddl_or_copies(user, activity):
 
 
 def test_every_kind_knows_what_would_have_ended_it():
-    assert {rule.kind for rule in rules(LeaksProcessor())} == set(GUARDS)
+    assert {rule.kind for rule in rules(LeaksProcessor()).all} == set(GUARDS)
 
 
 def test_the_sentence_begins_with_the_application_and_else_with_the_process():
@@ -182,7 +181,7 @@ def test_in_a_container_nothing_is_asked_of_a_server_of_the_host():
     contained.inner_pid = 12
     owned = backend(title("idle in transaction", user="postgres"), pid=4712)
     owned.inner_pid = 13
-    told_of = {f.pid: f for f in rules(LeaksProcessor())[0].detector.examine(sight([contained, owned], at=AT))}
+    told_of = {f.pid: f for f in settled(sight([contained, owned], at=AT)) if f.kind == "idle_in_transaction"}
 
     assert next_step(server(), 1, "idle_in_transaction", told_of[4711]).command == "sudo kill -TERM 4711"
     assert next_step(server(), 1, "idle_in_transaction", told_of[4712]).command == "pgsonar scan"

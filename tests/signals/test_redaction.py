@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from build import backend, connection, sight, tcp, title
-from pgsonar.config.schema import LeaksProcessor, Telemetry
+from build import backend, connection, settled, sight, tcp, title
 from pgsonar.config.schema import Redaction as Settings
-from pgsonar.detectors import rules
+from pgsonar.config.schema import Telemetry
 from pgsonar.episodes import EpisodeTracker
 from pgsonar.model import (
     SECOND,
@@ -20,6 +19,7 @@ from pgsonar.model import (
     PoolerEnds,
     PoolerReading,
     Pooling,
+    Slots,
     TcpState,
     Via,
 )
@@ -69,12 +69,11 @@ def sent(mode, seen):
     identity = Identity(host="h", host_id=None, version="1", extra={})
     reporter = Reporter(outlets, identity, 0, Telemetry(redaction=Settings(addresses=mode, users=mode, key=KEY)))
     numbers = iter(range(1, 1000))
-    all_rules = rules(LeaksProcessor())
-    tracker = EpisodeTracker(all_rules, lambda bits: next(numbers))
-    findings = [f for rule in all_rules for f in rule.detector.examine(seen)]
+    tracker = EpisodeTracker(lambda bits: next(numbers))
+    findings = settled(seen)
     clients = {b.pid: b.client for b in seen.backends}
     findings = [reporter.redaction.finding(replace(f, client=clients.get(f.pid))) for f in findings]
-    looked_at = {seen.server.id: (seen.server, seen.ledger)}
+    looked_at = {seen.server.id: (seen.server, Slots(seen.ledger.used, seen.server.limits.ceiling))}
     reporter.tell(tracker.update(findings, looked_at, NOW))
     reporter.tell(tracker.end_all("agent_stopped", NOW))
     reading = ServerReading(seen, {"10.0.0.7": 1}, {"fd00::7": 1}, None, 0, {}, {}, reporter.names("s1"))
@@ -100,7 +99,7 @@ def test_as_it_is_everything_is_told():
 @pytest.mark.parametrize("mode", ["redact", "hash"])
 def test_two_clients_remain_two_and_one_remains_one(mode):
     redaction = MODES[mode]
-    found = [f for rule in rules(LeaksProcessor()) for f in rule.detector.examine(leaking())]
+    found = settled(leaking())
     told = [redaction.finding(f) for f in found]
 
     assert len({(f.kind, f.identity) for f in told}) == len({(f.kind, f.identity) for f in found})
@@ -116,7 +115,7 @@ def test_a_hash_is_the_same_on_every_host_of_one_key_and_on_no_other():
 
 
 def _stuck():
-    return [f for rule in rules(LeaksProcessor()) for f in rule.detector.examine(leaking()) if f.kind == "auth_stuck"]
+    return [f for f in settled(leaking()) if f.kind == "auth_stuck"]
 
 
 def test_one_of_the_two_may_be_kept():
@@ -128,7 +127,7 @@ def test_one_of_the_two_may_be_kept():
 
 def test_what_names_nobody_stays():
     local = backend(title("idle in transaction", host="[local]", user="alice"))
-    (found,) = rules(LeaksProcessor())[0].detector.examine(sight([local], at=NOW.at))
+    (found,) = (f for f in settled(sight([local], at=NOW.at)) if f.kind == "idle_in_transaction")
     assert MODES["redact"].finding(found).identity.endswith("@[local]")
 
 
@@ -145,7 +144,7 @@ def test_pools_are_named_by_their_users_too():
 
 def test_a_superusers_session_is_protected_whatever_it_is_called():
     owner = backend(title("idle in transaction", user="postgres"))
-    (found,) = rules(LeaksProcessor())[0].detector.examine(sight([owner], at=NOW.at))
+    (found,) = (f for f in settled(sight([owner], at=NOW.at)) if f.kind == "idle_in_transaction")
     step = next_step(sight([], at=NOW.at).server, 1, found.kind, MODES["redact"].finding(found))
 
     assert "only looks" in step.effect
@@ -155,7 +154,7 @@ def test_a_superusers_session_is_protected_whatever_it_is_called():
 def test_what_pgbouncer_adds_to_an_application_name_is_taken_out():
     pooled = leaking().backends[3]
     pooled.via = pooled.via._replace(client=pooled.via.client._replace(application="web - 10.0.0.8:40112"))
-    (found,) = rules(LeaksProcessor())[0].detector.examine(sight([pooled], at=NOW.at))
+    (found,) = (f for f in settled(sight([pooled], at=NOW.at)) if f.kind == "idle_in_transaction")
     told = MODES["redact"].finding(found)
 
     assert told.evidence["postgresql.application_name"].startswith("web - address~")

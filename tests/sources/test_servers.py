@@ -106,7 +106,9 @@ def test_sessions_are_read_with_their_titles_and_no_descriptor_is_left_open():
         while not asleep(clients[0].backend_pid):  # it answers before it waits for the next command: one switch later
             pass
         sessions = [s for s in reader.read(found, at=2) if s.title.kind is BackendKind.CLIENT]
-        again = {s.pid: s.switches for s in reader.read(found, at=3) if s.title.activity == "idle in transaction"}
+        later = reader.read(found, at=3)
+        again = {s.pid: s.switches for s in later if s.title.activity == "idle in transaction"}
+        idle_again = {s.switches for s in later if s.title.activity == "idle"}
         for client in clients:
             client.close()
         while any(s.title.kind is BackendKind.CLIENT for s in reader.read(found, at=4)):
@@ -117,7 +119,8 @@ def test_sessions_are_read_with_their_titles_and_no_descriptor_is_left_open():
     assert {s.title.port for s in sessions if s.title.activity == "idle in transaction"}
     open_one = next(s for s in sessions if s.title.activity == "idle in transaction")
     assert again == {open_one.pid: open_one.switches}
-    assert all(s.switches is None for s in sessions if s.title.activity == "idle")
+    assert all(s.switches is not None for s in sessions if s.title.activity == "idle")
+    assert idle_again == {None}, "of idle sessions they are read now and then"
     assert after == before
 
 

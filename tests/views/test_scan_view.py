@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from build import START, backend, connection, server, sight, tcp, title
+from build import START, backend, connection, server, settled, sight, tcp, title
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.detectors import rules
 from pgsonar.model import SECOND, BackendKind, ClientProcess, Limits, Moment, TcpState
@@ -24,7 +24,8 @@ def look(*sights, missing=()):
         clients = {backend.pid: backend.client for one in sights for backend in one.backends}
         return [replace(finding, client=clients.get(finding.pid)) for finding in findings]
 
-    seen = [Seen(one, tuple(r.kind for r in RULES), verdicts(one, RULES, name), untold(one, RULES)) for one in sights]
+    kinds = tuple(rule.kind for rule in RULES.servers)
+    seen = [Seen(one, kinds, verdicts(name(settled(one)), one.at), untold(one, RULES)) for one in sights]
     return Look(MOMENT, seen, missing=list(missing))
 
 
@@ -132,7 +133,9 @@ def test_json_tells_unknown_as_null_and_sessions_without_a_row_with_null_endpoin
             "cause": None,
         }
     ]
-    assert told["missing"] == ["x", "orders-db:5432: pg_control: run as the postgres user"]
+    assert told["missing"][:2] == ["x", "orders-db:5432: pg_control: run as the postgres user"]
+    kinds = ["role_or_database_limit", "long_query", "unaccounted"]
+    assert [text.split()[1] for text in told["missing"][2:]] == kinds
 
 
 def test_a_leak_names_the_process_and_says_offers_what_still_works():

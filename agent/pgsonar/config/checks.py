@@ -12,7 +12,7 @@ from pgsonar.config import schema
 from pgsonar.config.addresses import display, grpc_problem, host_port_problem, port_problem, url_problem
 from pgsonar.config.components import Components, type_of
 from pgsonar.config.environment import SIGNALS
-from pgsonar.config.problems import Problems
+from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.units import Duration
 
 _SHORTEST_INTERVAL = Duration(0.001)
@@ -89,6 +89,11 @@ def _check_login(login: schema.PostgresqlReceiver | schema.PgbouncerReceiver, ke
 
 
 def _check_leaks(leaks: schema.LeaksProcessor, key: str, problems: Problems) -> None:
+    for index, override in enumerate(leaks.overrides):
+        _check_override(override, f"{key}.overrides[{index}]", problems)
+    _at_least(leaks.idle_leak.window, f"{key}.idle_leak.window", problems, Duration(1))
+    if leaks.idle_leak.min_members < 1:
+        problems.error(f"{key}.idle_leak.min_members", f"expected at least 1, got {leaks.idle_leak.min_members}")
     for name in leaks.__struct_fields__:
         kind = getattr(leaks, name)
         if isinstance(kind, schema.ShareKind) and not 0 < kind.warning < kind.high < kind.critical:
@@ -97,6 +102,16 @@ def _check_leaks(leaks: schema.LeaksProcessor, key: str, problems: Problems) -> 
                 f"expected warning < high < critical, got {kind.warning}, {kind.high} and {kind.critical}",
                 "what is not written is 80%, 90% and 95%",
             )
+
+
+def _check_override(override: schema.Override, key: str, problems: Problems) -> None:
+    every = [name for name in schema.LeaksProcessor.__struct_fields__ if name != "overrides"]
+    for index, kind in enumerate(override.kinds):
+        if kind not in every:
+            problems.error(f"{key}.kinds[{index}]", f"there is no kind {kind!r}", allowed_hint(kind, every))
+    says = ("enabled", "after", "severity", "shadow", "silence_until")
+    if all(getattr(override, name) is None for name in says):
+        problems.error(key, "changes nothing", f"give one of {', '.join(says)}")
 
 
 def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problems: Problems) -> None:

@@ -16,12 +16,12 @@ from pgsonar.config.problems import Problems, allowed_hint, near_hint, shown
 from pgsonar.config.reading import parse_yaml
 from pgsonar.config.schema import Section
 from pgsonar.config.substitution import Substituted
-from pgsonar.config.units import ByteSize, Duration, Percent
+from pgsonar.config.units import ByteSize, Duration, Instant, Percent
 from pgsonar.errors import ConfigError
 
 AnySection = TypeVar("AnySection", bound=Section)
 
-_UNITS = (Duration, Percent, ByteSize)
+_UNITS = (Duration, Percent, ByteSize, Instant)
 _WORDS: dict[object, str] = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 

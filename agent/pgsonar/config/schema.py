@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from pgsonar.config.units import ByteSize, Duration, Percent
+from pgsonar.config.units import ByteSize, Duration, Instant, Percent
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,6 +117,12 @@ class IdleLeakKind(LeakKind, frozen=True):
     window: Duration = Duration(10 * 60)
 
 
+class HalfOpenKind(LeakKind, frozen=True):
+    """With `probe` suspected sessions have their keepalive shortened for a moment, to see whether they answer."""
+
+    probe: bool = False
+
+
 class Match(Section, frozen=True):
     """Globs; all that are set must match."""
 
@@ -136,7 +142,7 @@ class Override(Section, frozen=True):
     after: Duration | None = None
     severity: SeverityWord | None = None
     shadow: bool | None = None
-    silence_until: str | None = None
+    silence_until: Instant | None = None
 
 
 class LeaksProcessor(Section, frozen=True):
@@ -146,7 +152,7 @@ class LeaksProcessor(Section, frozen=True):
     idle_leak: IdleLeakKind = IdleLeakKind()
     orphaned_backend: LeakKind = LeakKind()
     orphaned_backend_no_socket: LeakKind = LeakKind()
-    half_open: LeakKind = LeakKind()
+    half_open: HalfOpenKind = HalfOpenKind()
     slow_reader: LeakKind = LeakKind()
     backend_busy_unread_input: LeakKind = LeakKind()
     auth_stuck: LeakKind = LeakKind()

@@ -7,11 +7,30 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+class Instant(int):
+    """A point in time as RFC 3339 writes it, in ns since the epoch. YAML may have read it already."""
+
+    @classmethod
+    def parse(cls, text: object) -> Instant:
+        """Of text with an offset from UTC: a time that means another one elsewhere is an error."""
+        try:
+            when = text if isinstance(text, datetime) else datetime.fromisoformat(str(text).strip())
+        except ValueError:
+            when = None
+        if when is None or when.tzinfo is None:
+            raise ValueError(f"expected a time such as 2026-01-31T08:00:00Z, got {str(text)!r}")
+        return cls(round(when.timestamp()) * 10**9)
+
+    def __str__(self) -> str:
+        return f"{datetime.fromtimestamp(self / 10**9, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Duration(float):

@@ -75,7 +75,7 @@ def client_of(backend: Backend) -> Client:
     return Client(
         pid=backend.pid,
         inner_pid=backend.inner_pid,
-        is_protected=title.user == "postgres" or bool(_KEEP.match(title.activity or "")),
+        is_protected=title.user == "postgres" or is_maintenance(title.activity),
         address=application.address if application is not None else address,
         port=application.port if application is not None else port,
         user=title.user,
@@ -84,9 +84,19 @@ def client_of(backend: Backend) -> Client:
     )
 
 
+def is_maintenance(activity: str | None) -> bool:
+    """Whether a statement copies, changes the schema or cleans up: long by nature, and never ended lightly."""
+    return bool(_KEEP.match(activity or ""))
+
+
 def seen_since_fork(backend: Backend) -> str:
     """The source of an onset that is the backend's start: observed, if it was met within a second of it."""
     return "observed" if backend.first_seen - backend.started < SECOND else "estimated"
+
+
+def seen_to_begin(since: int | None, connection: Connection) -> str:
+    """The source of an onset on a connection: observed, if it was met before."""
+    return "observed" if since is not None and since > connection.opened_at else "estimated"
 
 
 def common_client(findings: Iterable[Finding]) -> ClientProcess | None:

@@ -7,13 +7,13 @@ are nanoseconds since the epoch. A `Moment` carries both.
 
 from pgsonar.model.backends import LOCAL_HOST, Activity, Backend, BackendKind, BackendSighting, Title
 from pgsonar.model.connections import ClientProcess, ClientSide, Connection, Destination
-from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Member, Severity
+from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Member, Severity, Slots
 from pgsonar.model.moments import SECOND, Moment
 from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerEnds, PoolerReading, PoolerServer, Pooling, Via
 from pgsonar.model.resources import Resource
 from pgsonar.model.servers import Limits, LogCounts, Server
 from pgsonar.model.sessions import DatabaseReading, Session, SessionCounts
-from pgsonar.model.sights import Ledger, Sight
+from pgsonar.model.sights import ClientSight, Growth, Ledger, PoolerSight, Process, Sight, Thrash
 from pgsonar.model.sockets import ChangeKind, Details, Endpoint, ScanStats, Socket, TcpState, TcpTimer, Transferred
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "ChangeKind",
     "ClientProcess",
     "ClientSide",
+    "ClientSight",
     "Connection",
     "DatabaseReading",
     "Destination",
@@ -35,6 +36,7 @@ __all__ = [
     "EpisodeEvent",
     "EpisodeState",
     "Finding",
+    "Growth",
     "Ledger",
     "Limits",
     "LogCounts",
@@ -46,7 +48,9 @@ __all__ = [
     "PoolerEnds",
     "PoolerReading",
     "PoolerServer",
+    "PoolerSight",
     "Pooling",
+    "Process",
     "Resource",
     "ScanStats",
     "Server",
@@ -54,9 +58,11 @@ __all__ = [
     "SessionCounts",
     "Severity",
     "Sight",
+    "Slots",
     "Socket",
     "TcpState",
     "TcpTimer",
+    "Thrash",
     "Title",
     "Transferred",
     "Via",

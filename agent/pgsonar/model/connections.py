@@ -59,6 +59,11 @@ class Connection:
     closed_at: int | None = None
     transferred: Transferred | None = None  # once closed, when the kernel told
     details: Details | None = None  # TCP_INFO, when it was asked for
+    ended_at: int | None = None  # one of its ends has closed or reset it
+    silent_since: int | None = None  # its peer has answered neither probes nor five retransmissions
+    unsent_since: int | None = None  # bytes wait for its peer, none was acknowledged since
+    unread_since: int | None = None  # bytes wait for its process, none was read since
+    compared_at: int = 0  # when the bytes that went either way were last looked at
     client: ClientProcess | None = None  # once looked for and found
     looked_for_client_at: int | None = None
     is_astray: bool = False  # its client's address is one of this host's, but no socket there has it

@@ -25,6 +25,18 @@ class Severity(IntEnum):
         return self.name.lower()
 
 
+class Slots(NamedTuple):
+    """How full a server is."""
+
+    used: int
+    ceiling: int | None
+
+    @property
+    def share(self) -> float | None:
+        """Used / ceiling; None while that is unknown."""
+        return self.used / self.ceiling if self.ceiling else None
+
+
 class Member(NamedTuple):
     """One connection of an episode. None is unknown."""
 
@@ -55,6 +67,9 @@ class Finding:
     confidence: str = "certain"  # certain, likely
     is_protected: bool = False  # a superuser, DDL, a copy, a backup: ending it is never offered
     opens: bool = True  # False: only keeps an open episode open (hysteresis)
+    counts_until: int | None = None  # its age is proven up to here; None: up to now
+    after: int | None = None  # ns from the onset that make it count, as configured; None: not settled yet
+    is_shadow: bool = False  # told, and never acted upon
     user: str | None = None
     database: str | None = None
     evidence: dict[str, str | int | float | bool] = field(default_factory=dict)
@@ -92,13 +107,21 @@ class Episode:
     opened_at: int | None = None
     opened_unix: int | None = None
     peak_members: int = 0
-    slots: tuple[int, int | None] = (0, None)  # used and ceiling of the server, at the last look
+    slots: Slots | None = None  # of the server, at the last look; None: it has none to tell of
     heartbeats: int = 0
     updated_at: int = 0
     told_members: int = 0  # members named by the last event
     ended_at: int | None = None
     ended_unix: int | None = None
     end_reason: str | None = None  # resolved, lost_from_sight, agent_stopped
+    root: str | None = None  # the id of the episode that has caused this one; None: it stands for itself
+    pages: bool = False  # somebody is to be woken
+    told_page: bool = False  # what the last event said of that
+    told_root: str | None = None
+    is_shadow: bool = False
+    is_restored: bool = False  # an earlier run of the agent has opened it
+    flaps: int = 0  # times it had gone and came back before it was ended
+    causes: tuple[str, ...] = ()  # of slots that run out, the biggest first
 
     @property
     def id(self) -> str:
@@ -110,5 +133,5 @@ class EpisodeEvent(NamedTuple):
 
     name: str  # opened, updated, resolved
     episode: Episode
-    because: str  # threshold, severity, members, heartbeat, resolved, lost_from_sight, agent_stopped
+    because: str  # threshold, severity, page, cause, members, heartbeat, resolved, lost_from_sight, agent_stopped
     moment: Moment

@@ -47,6 +47,7 @@ class PoolerClient(NamedTuple):
     port: int | None
     local: Endpoint | None  # PgBouncer's end
     wait: float  # seconds it has waited for a server connection
+    request: str | None = None  # when it asked for something last, as the console writes that
 
 
 class PoolerServer(NamedTuple):

@@ -47,6 +47,7 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     attributes: tuple[tuple[str, str], ...] = ()  # targets[].cluster, .env
     missing: tuple[str, ...] = ()  # what could not be read, each with the privilege that would help
+    what: str = "postgresql"  # pgbouncer, or client: a database that clients of this host lead to
 
     @property
     def major(self) -> int | None:
@@ -79,8 +80,10 @@ class LogCounts:
     by_class: Counter[str] = field(default_factory=Counter)  # sources.serverlog.CLASSES
     last_line: dict[str, str] = field(default_factory=dict)
     skipped_bytes: int = 0
+    by_name: Counter[tuple[str, str]] = field(default_factory=Counter)  # refusals by (role or database, its name)
 
     def add(self, other: LogCounts) -> None:
         self.by_class.update(other.by_class)
+        self.by_name.update(other.by_name)
         self.last_line |= other.last_line
         self.skipped_bytes += other.skipped_bytes

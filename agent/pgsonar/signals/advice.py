@@ -41,6 +41,40 @@ GUARDS = {
     "pool_exhausted": Guard(
         "a pooler in front, smaller pools", "superuser_reserved_connections: it keeps a door open only"
     ),
+    "idle_leak": Guard(
+        "idle_session_timeout (14 and later), a pool's own maximum lifetime",
+        "idle_in_transaction_session_timeout, statement_timeout, tcp_keepalives_idle: the client is alive",
+    ),
+    "half_open": Guard(
+        "tcp_user_timeout (12 and later) while data waits, tcp_keepalives_idle, _interval and _count while none does",
+        "client_connection_check_interval, statement_timeout: nothing tells the server that the client is gone",
+    ),
+    "network_path": Guard(
+        "tcp_user_timeout (12 and later), tcp_keepalives_idle, _interval and _count", "max_connections: they fill any"
+    ),
+    "slow_reader": Guard(
+        "tcp_user_timeout (12 and later) on Linux 5.11 and later; ending the session",
+        "statement_timeout: it cancels the statement, the session stays and its queue stays full; tcp_keepalives_idle",
+    ),
+    "backend_busy_unread_input": Guard("statement_timeout", "idle_session_timeout, client_connection_check_interval"),
+    "client_socket_leak": Guard(
+        "nothing on the server: the application must check its connections (validation, maximum lifetime)",
+        "tcp_keepalives_idle: the server's end is closed already",
+    ),
+    "connection_thrash": Guard("a pool in the application, or a pooler in front", "max_connections, statement_timeout"),
+    "role_or_database_limit": Guard(
+        "alter role or alter database ... connection limit; smaller pools", "max_connections: there may be plenty"
+    ),
+    "pooler_waiting": Guard(
+        "PgBouncer's query_wait_timeout ends the waiting; idle_transaction_timeout what keeps the pool",
+        "default_pool_size alone, while something holds its connections; max_client_conn",
+    ),
+    "pooler_pinned": Guard("pool_mode = transaction, PgBouncer's client_idle_timeout", "query_wait_timeout"),
+    "pooler_forgotten_server": Guard(
+        "client_connection_check_interval (14 and later), statement_timeout", "PgBouncer's server_idle_timeout"
+    ),
+    "long_query": Guard("statement_timeout", "idle_session_timeout, client_connection_check_interval"),
+    "unaccounted": Guard("authentication_timeout, where logins never finish", "superuser_reserved_connections"),
     "accept_queue": Guard("nothing: the postmaster itself does not accept", "max_connections, authentication_timeout"),
 }
 
@@ -48,6 +82,25 @@ GUARDS = {
 class Next(NamedTuple):
     command: str
     effect: str
+
+
+# Where the next command only looks: what would end it is not in one session.
+_LOOKS = {
+    "pool_exhausted": Next("pgsonar scan", "shows who holds each slot; needs no connection"),
+    "prestartup_stuck": Next(
+        "ss -tnp 'sport = :{port}'", "shows who connects; authentication_timeout ends them by itself"
+    ),
+    "connection_thrash": Next(
+        "ss -tn state time-wait '( sport = :{port} )' dst {address}", "shows what it left behind"
+    ),
+    "client_socket_leak": Next(
+        "ss -tnp state close-wait '( dport = :{port} )'", "shows the process that keeps them; restarting it frees them"
+    ),
+    "network_path": Next(
+        "ping -c 3 {address}", "shows whether the path is back; the sessions then go on by themselves"
+    ),
+    "role_or_database_limit": Next("pgsonar scan", "shows who holds the connections of each role and database"),
+}
 
 
 def next_step(server: Server, used: int, kind: str, oldest: Finding) -> Next:
@@ -58,10 +111,14 @@ def next_step(server: Server, used: int, kind: str, oldest: Finding) -> Next:
         psql = f"psql -h {server.address} -p {port} -c"
     if kind == "accept_queue":
         return _look_at_queue(port, pid)
-    if kind == "pool_exhausted":
-        return Next("pgsonar scan", "shows who holds each slot; needs no connection")
-    if kind == "prestartup_stuck":
-        return Next(f"ss -tnp 'sport = :{port}'", "shows who connects; authentication_timeout ends them by itself")
+    looks = _LOOKS.get(kind)
+    if looks is not None:
+        return Next(looks.command.format(port=port, address=oldest.address), looks.effect)
+    if server.what == "pgbouncer":
+        return Next(
+            f"psql -h {server.address} -p {port} pgbouncer -c 'show clients'",
+            "shows who holds a server connection, and who waits",
+        )
     if oldest.pid is None:
         return Next("pgsonar scan", "shows the sockets and who owns them")
     return _about_session(server, used, kind, oldest, psql)
@@ -83,8 +140,13 @@ def _about_session(server: Server, used: int, kind: str, oldest: Finding, psql: 
     if server.pid and (is_full or is_contained):
         why = "for which psql would need a slot: none is free" if is_full else "from outside its container"
         return Next(f"sudo kill -TERM {oldest.pid}", f"ends the session as pg_terminate_backend does, {why}")
+    if kind in _CANCELS:
+        return Next(f'{psql} "select pg_cancel_backend({inner})"', "cancels the statement; the session stays")
     effect = "ends the session, rolls its transaction back, frees the slot within milliseconds"
     return Next(f'{psql} "select pg_terminate_backend({inner})"', effect)
+
+
+_CANCELS = ("long_query", "backend_busy_unread_input")
 
 
 def _look_at_queue(port: int | None, pid: int) -> Next:

@@ -30,6 +30,14 @@ class Identity:
         """The agent's own resource."""
         return self._resource(f"pgsonar@{self._host.get('host.id') or self._host['host.name']}", {})
 
+    def of(self, server: Server) -> Resource:
+        """The resource of what a leak was found on."""
+        if server.what == "client":
+            return self.destination(Destination(server.address, server.port or 0))
+        if server.what == "pgbouncer":
+            return self._resource(server.id, _postgresql(server.address, server.port) | {"pgsonar.pooler": "pgbouncer"})
+        return self.server(server)
+
     def server(self, server: Server) -> Resource:
         """The resource of one database server."""
         known = {

@@ -68,7 +68,7 @@ def attributes(episode: Episode) -> Attributes:
         "pgsonar.leak.members": len(episode.members),
         "pgsonar.leak.member_list": tuple(m.text(m.onset + shift) for m in episode.members[:MEMBERS_LISTED]),
         "pgsonar.leak.confidence": oldest.confidence,
-        "pgsonar.leak.root_id": episode.id,
+        "pgsonar.leak.root_id": episode.root or episode.id,
         "pgsonar.leak.fingerprint": fingerprint(episode),
         "pgsonar.leak.identity": episode.identity or None,
         "pgsonar.leak.alternative": oldest.alternative,
@@ -85,11 +85,16 @@ def attributes(episode: Episode) -> Attributes:
         **_client(oldest.client),
         "server.address": server.address,
         "server.port": server.port,
-        "pgsonar.slot.used": episode.slots[0],
-        "pgsonar.slot.ceiling": episode.slots[1],
+        "pgsonar.slot.used": episode.slots.used if episode.slots is not None else None,
+        "pgsonar.slot.ceiling": episode.slots.ceiling if episode.slots is not None else None,
         "pgsonar.slot.limit": server.limits.max_connections,
+        "pgsonar.page": episode.pages,
+        "pgsonar.shadow": True if episode.is_shadow else None,
+        "pgsonar.leak.flaps": episode.flaps or None,
     }
-    guard, step = GUARDS[episode.kind], next_step(server, episode.slots[0], episode.kind, oldest)
+    told |= {f"pgsonar.cause.{number}": text for number, text in enumerate(episode.causes, 1)}
+    used = episode.slots.used if episode.slots is not None else 0
+    guard, step = GUARDS[episode.kind], next_step(server, used, episode.kind, oldest)
     told |= oldest.evidence
     told |= {"pgsonar.guard.would_end": guard.would_end, "pgsonar.guard.would_not": guard.would_not}
     if episode.end_reason is None:

@@ -2,8 +2,8 @@
 
 The rule: a descriptor kept on /proc/PID/cmdline belongs to that process and no later one, so a pid that returns is
 never mistaken. At most half of the descriptors we may have are kept: beyond that the files are opened anew each time,
-so that thousands of backends leave room for everything else. Context switches are read only where a
-title alone would not be believed.
+so that thousands of backends leave room for everything else. Context switches are read at each look where a title alone
+would not be believed, and of idle sessions now and then: short statements leave the title idle in every sample.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ class _Child:
     status: int | None = None
     raw: bytes = b""
     title: Title | None = None
+    doubted_at: int = 0  # when the context switches of an idle one are read next
 
 
 class BackendReader:
     """Reads the children of any number of postmasters."""
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, idle_every: float = 30.0) -> None:
+        """The context switches of idle sessions are read every `idle_every` seconds."""
         self._processes = processes
+        self._idle_every = round(idle_every * 1e9)
         self._children: dict[tuple[str, int], dict[int, _Child]] = {}  # by server id and postmaster, then by pid
         self._cmdlines: dict[tuple[str, int], bytes] = {}
         self._contained: dict[int, bool] = {}  # by postmaster: whether it lives in a pid namespace of its own
@@ -107,11 +110,20 @@ class BackendReader:
             child.raw = raw
             child.title = parse_title(raw, server.cluster_name, self._cmdlines[server.id, server.pid])
         switches = None
-        if child.title.kind is BackendKind.CLIENT and child.title.activity in _DOUBTED:
-            if child.status is None and child.cmdline is not None:
+        if child.title.kind is BackendKind.CLIENT and self._is_doubted(child, at):
+            if child.status is None and child.cmdline is not None and child.title.activity != Activity.IDLE:
                 child.status = self._keep_open(pid, "status")
             switches = voluntary_switches(self._text(pid, child.status, "status", _STATUS_BYTES))
         return BackendSighting(pid, child.started, child.title, switches, at, child.inner_pid)
+
+    def _is_doubted(self, child: _Child, at: int) -> bool:
+        activity = child.title.activity if child.title is not None else None
+        if activity != Activity.IDLE:
+            return activity in _DOUBTED
+        if at < child.doubted_at:
+            return False
+        child.doubted_at = at + self._idle_every
+        return True
 
     def _text(self, pid: int, descriptor: int | None, name: str, size: int) -> bytes:
         if descriptor is None:

@@ -94,6 +94,7 @@ def _client(row: Row) -> PoolerClient:
         port=remote.port if remote else None,
         local=_endpoint(row["local_addr"], row["local_port"]),
         wait=_number(row, "wait") + _number(row, "wait_us") / 1e6,
+        request=row.get("request_time") or None,
     )
 
 

@@ -29,8 +29,8 @@ _CSV_MESSAGE, _CSV_STATE = 13, 12  # columns of csvlog, the same in every versio
 
 # The first that matches names the class. Refusals all have SQLSTATE 53300.
 CLASSES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("role", re.compile(r"too many connections for role")),
-    ("database", re.compile(r"too many connections for database")),
+    ("role", re.compile(r'too many connections for role "(.*)"')),
+    ("database", re.compile(r'too many connections for database "(.*)"')),
     ("walsenders", re.compile(r"number of requested standby connections exceeds")),
     ("reserved", re.compile(r"remaining connection slots are reserved")),
     ("all_slots", re.compile(r"sorry, too many clients already")),
@@ -115,9 +115,12 @@ class LogReader:
         if not any(pattern.search(text) for _, pattern in CLASSES):  # as almost always
             return
         for line, message in _messages(text, self._format_of(path, text)):
-            name = next((name for name, pattern in CLASSES if pattern.match(message)), None)
-            if name is not None:
+            said = next(((name, found) for name, pattern in CLASSES if (found := pattern.match(message))), None)
+            if said is not None:
+                name, found = said
                 counts.by_class[name] += 1
+                if found.groups():
+                    counts.by_name[name, readable(found[1].encode())] += 1
                 counts.last_line[name] = readable(line.encode())[:_LAST_LINE]
 
     def _format_of(self, path: str, text: str) -> Format:

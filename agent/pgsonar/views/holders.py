@@ -33,6 +33,10 @@ _WORDS = {
     "orphaned_backend": "ORPHANED",
     "orphaned_backend_no_socket": "ORPHANED",
     "auth_stuck": "AUTH STUCK",
+    "half_open": "HALF OPEN",
+    "network_path": "CUT OFF",
+    "slow_reader": "SLOW READER",
+    "long_query": "LONG QUERY",
 }
 _JOINED = "\N{NO-BREAK SPACE}"  # until lines are made
 CLIENTS_SHOWN = 3  # processes of one holder

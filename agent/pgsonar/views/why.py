@@ -16,6 +16,7 @@ from pgsonar.verdicts import Seen, Verdict
 from pgsonar.views.layout import wrap
 
 SHOWN = 5  # causes
+_BY_LOGIN = ("role_or_database_limit", "unaccounted")
 _HOLD_NO_SLOT = ("accept_queue", "prestartup_stuck")
 MINUTE = 60
 
@@ -41,6 +42,8 @@ def why_lines(seen: Seen, clock: Callable[[int], str], width: int) -> list[str]:
     if absent:
         lines += wrap("      not: " if causes else "WHY   seen is none of: ", ", ".join(absent), width)
     for kind, reason in cannot.items():
+        if kind in _BY_LOGIN and sight.reading is None:
+            continue  # that there is no login is said below, once
         lines += wrap("CANNOT TELL  ", f"{kind}: {reason}", width)
     return lines + (_do(sight, causes[0], width) if causes else [])
 
@@ -92,6 +95,12 @@ _SAID: dict[str, Callable[[Verdict], str]] = {
     "auth_stuck": lambda verdict: f"{verdict.identity} connects and never finishes its login",
     "prestartup_stuck": lambda verdict: f"{verdict.identity} connects and never says who it is",
     "accept_queue": lambda _: "the postmaster does not accept connections",
+    "half_open": lambda verdict: f"{_who(verdict)} does not answer any more",
+    "network_path": lambda verdict: f"the path to {verdict.identity} is broken, these are no leaks",
+    "slow_reader": lambda verdict: f"{_who(verdict)} takes no more of its result",
+    "backend_busy_unread_input": lambda verdict: f"{_who(verdict)} has sent more while its statement runs",
+    "role_or_database_limit": lambda verdict: f"{verdict.identity} is at its own CONNECTION LIMIT",
+    "long_query": lambda verdict: f"{_who(verdict)} runs a long statement",
 }
 
 
@@ -121,6 +130,9 @@ _ABSENT: dict[str, Callable[[Sight], str]] = {
     ),
     "prestartup_stuck": lambda sight: f"silent clients ({_silent(sight)})",
     "accept_queue": lambda sight: f"accept queue ({out_of(sight.backlog, sight.backlog_limit)})",
+    "half_open": lambda _: "network (0 half-open)",
+    "slow_reader": lambda _: "slow readers (0)",
+    "long_query": lambda _: "slow queries (0 over 5 min)",
 }
 
 

@@ -1,0 +1,73 @@
+"""Connections that are opened, left idle and never closed: they grow in number until the slots run out.
+
+One look cannot tell them from a pool at rest, and neither can age: what tells is growth, window after window, without
+closes (growth.py keeps count). A pooler's own connections to the server are its pool and never a leak of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pgsonar.backends import quiet_since
+from pgsonar.detectors.evidence import client_of, slot_evidence
+from pgsonar.detectors.seeing import no_activities
+from pgsonar.growth import WINDOWS
+from pgsonar.model import Backend, Finding, Growth, Severity, Sight
+
+# What holds sessions open on purpose: backups, monitoring, schedulers.
+_ON_PURPOSE = re.compile(
+    r"barman|pgbackrest|wal-?g|pg_dump|pg_basebackup|patroni|repmgr|pg_cron|exporter|prometheus|datadog|telegraf|zabbix"
+    r"|nagios|pgwatch|pganalyze|pgsonar|monitor",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class IdleLeak:
+    """Finds clients whose idle connections grow in number."""
+
+    min_members: int = 5
+    window: float = 600.0  # seconds
+
+    kind = "idle_leak"
+    after = 0.0
+    minimum = 0.0
+
+    def cannot_tell(self, sight: Sight) -> str | None:
+        return no_activities(sight)
+
+    def examine(self, sight: Sight) -> Iterator[Finding]:
+        for identity, growth in sight.growth.items():
+            members = [b for b in sight.backends if (b.pid, b.started) in growth.members]
+            if len(members) < self.min_members:
+                continue
+            for backend in members:
+                yield self._finding(sight, identity, growth, backend)
+
+    def _finding(self, sight: Sight, identity: str, growth: Growth, backend: Backend) -> Finding:
+        application = backend.session.application if backend.session is not None else None
+        is_meant = any(_ON_PURPOSE.search(name) for name in (application, backend.title.user) if name)
+        minutes = (sight.at - growth.onset) / 60e9
+        return Finding(
+            kind=self.kind,
+            server=sight.server.id,
+            identity=identity,
+            **client_of(backend),
+            onset=growth.onset,
+            # `after` counts from the end of the windows that had to be seen first.
+            counts_until=sight.at - round(WINDOWS * self.window * 1e9),
+            severity=Severity.INFO if is_meant else Severity.WARNING,
+            confidence="likely",
+            evidence=slot_evidence(backend, sight)
+            | {
+                "pgsonar.evidence.quiet_seconds": round((sight.at - quiet_since(backend)) / 1e9, 3),
+                "pgsonar.leak.connections": growth.all,
+                "pgsonar.leak.normal": growth.normal,
+                "pgsonar.leak.opened": growth.opened,
+                "pgsonar.leak.closed": growth.closed,
+                "pgsonar.leak.growth_per_min": round((growth.opened - growth.closed) / max(minutes, 1e-3), 2),
+            },
+            alternative="a pool that is still growing to its maximum, or more instances behind one address",
+        )

@@ -1,0 +1,52 @@
+"""Peers that answer no more, and networks in which half of them fell silent at once.
+
+The rule: a peer is silent while a probe or five retransmissions stand unanswered; a path is broken when at least MANY
+and at least half of a subnet's connections fell silent within a minute of each other.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from pgsonar.model import SECOND, BackendKind, Connection, Sight, TcpState
+
+MANY = 5
+WITHIN = 60 * SECOND
+_HALF = 0.5
+_PREFIX = {4: 24, 6: 64}
+
+
+def subnet_of(address: str) -> str:
+    """The network that hosts of one rack, node or zone share: /24, with IPv6 /64."""
+    plain = address.partition("%")[0]
+    return str(ip_network((plain, _PREFIX[ip_address(plain).version]), strict=False))
+
+
+def silent(sight: Sight) -> list[Connection]:
+    """Connections of sessions whose peer does not answer, in the order in which these fell silent."""
+    found = [c for c in sight.connections if c.silent_since is not None and _is_session(c, sight)]
+    return sorted(found, key=lambda connection: connection.silent_since or 0)
+
+
+def broken_paths(sight: Sight, fallen: list[Connection]) -> dict[str, list[Connection]]:
+    """The subnets that fell silent, with their silent connections."""
+    by_subnet: dict[str, list[Connection]] = {}
+    for connection in fallen:
+        by_subnet.setdefault(subnet_of(connection.socket.remote.address), []).append(connection)
+    broken = {}
+    for subnet, there in by_subnet.items():
+        times = [connection.silent_since or 0 for connection in there]
+        together = max(sum(first <= other <= first + WITHIN for other in times) for first in times)
+        if together < MANY:
+            continue
+        number = sum(_is_session(c, sight) and subnet_of(c.socket.remote.address) == subnet for c in sight.connections)
+        if together >= _HALF * number:
+            broken[subnet] = there
+    return broken
+
+
+def _is_session(connection: Connection, sight: Sight) -> bool:
+    if connection.socket.state != TcpState.ESTABLISHED or not connection.socket.inode:
+        return False
+    backend = sight.backend_of.get(connection.id)
+    return backend is None or backend.title.kind is BackendKind.CLIENT
