@@ -13,7 +13,8 @@ from pgsonar.model import LOCAL_HOST, SECOND, Backend, Connection, Finding, Sigh
 from pgsonar.poolers import PoolerTable
 from pgsonar.sources.clients import ClientFinder, Hop, LocalEnd
 
-AGAIN = 60 * SECOND  # until a client that was not found is looked for again
+# A client that was not found is looked for again: soon while it is young, since its process may have just begun.
+SOON, LATE = 2 * SECOND, 60 * SECOND
 
 
 class Attribution:
@@ -83,10 +84,14 @@ def _is_local_and_due(backend: Backend, at: int) -> bool:
     is_known = backend.local_client is not None or backend.via is not None
     if backend.title.host != LOCAL_HOST or not backend.inodes or is_known:
         return False
-    return backend.looked_for_client_at is None or at - backend.looked_for_client_at >= AGAIN
+    return _is_time(backend.looked_for_client_at, backend.first_seen, at)
 
 
 def _is_due(connection: Connection, at: int) -> bool:
     if connection.client is not None or connection.closed_at is not None:
         return False
-    return connection.looked_for_client_at is None or at - connection.looked_for_client_at >= AGAIN
+    return _is_time(connection.looked_for_client_at, connection.opened_at, at)
+
+
+def _is_time(looked_at: int | None, met_at: int, at: int) -> bool:
+    return looked_at is None or at - looked_at >= min(max(SOON, looked_at - met_at), LATE)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from pgsonar.attribution import Attribution
-from pgsonar.backends import BackendTable
+from pgsonar.backends import BackendTable, settle_doubt
 from pgsonar.client_side import NAMED, by_destination, outgoing
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
@@ -274,9 +274,13 @@ class Pipeline:
 
         Changes tell when a queue fills or empties; whether one that stays full moves takes a look at each connection.
         """
+        backends = [(server, b) for server in self.servers.values() for b in self.backends.of_server(server.id)]
+        doubted = {server.netns for server, backend in backends if backend.still_before is not None}
         for netns in self.namespaces.watched():
             there = self.connections.of_namespace(netns)
-            waits = any(c.unsent_since or c.unread_since for c in there if c.socket.state != TcpState.LISTEN)
+            waits = netns in doubted or any(
+                c.unsent_since or c.unread_since for c in there if c.socket.state != TcpState.LISTEN
+            )
             period = max(CLOSER if waits else DETAILS, len(there) * CLOSER_EACH)
             if at - self._compared_at.get(netns, 0) < period:
                 continue
@@ -284,6 +288,11 @@ class Pipeline:
             self.connections.note(self.sources.sampler.details(netns))
             if waits:
                 self.connections.resync(netns, self.sources.sampler.open_connections(netns), at)
+
+        for server, backend in backends:
+            if backend.still_before is not None:
+                reading = self.readings.of(server.id, at)
+                settle_doubt(backend, at, told_at=reading.at if reading is not None else None)
 
     def _client_sights(self, at: int) -> list[ClientSight]:
         """This host's connections to databases, with the processes of those that their server has closed."""

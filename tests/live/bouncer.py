@@ -20,13 +20,13 @@ PROGRAM = "/usr/sbin/pgbouncer"
 class Bouncer:
     """`port`, `pid`, `directory`. Use it as a context manager."""
 
-    def __init__(self, server_port, *, mode="transaction", size=5, port=None, host="127.0.0.1", **settings):
+    def __init__(self, server_port, *, mode="transaction", size=5, port=None, host="127.0.0.1", users=(), **settings):
         if not Path(PROGRAM).exists():
             pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
         self.directory = Path(tempfile.mkdtemp(prefix="pgsonar-pgbouncer-"))
         self.port = port or free_port()
-        users = self.directory / "users.txt"
-        users.write_text('"app" ""\n"stats" ""\n"postgres" ""\n')
+        names = self.directory / "users.txt"
+        names.write_text("".join(f'"{name}" ""\n' for name in ("app", "stats", "postgres", *users)))
         self.config = self.directory / "pgbouncer.ini"
         self.address = settings.get("listen_addr", "127.0.0.1")
         known = {
@@ -34,7 +34,7 @@ class Bouncer:
             "listen_port": self.port,
             "unix_socket_dir": self.directory,
             "auth_type": "trust",
-            "auth_file": users,
+            "auth_file": names,
             "admin_users": "postgres",
             "stats_users": "stats",
             "pool_mode": mode,

@@ -38,13 +38,20 @@ def postgres(major: int, **settings) -> Postgres:
 class Agent:
     """`pgsonar run` with every threshold at two seconds and the file exporter."""
 
-    def __init__(self, folder: Path, targets: str, receivers: str = "", before: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        targets: str,
+        receivers: str = "",
+        before: list[str] | None = None,
+        leaks: str | None = None,
+    ) -> None:
         self.path = folder / "out.jsonl"
         config = folder / "agent.yaml"
         lowered = ", ".join(f"{kind}: {{after: {AFTER:g}s}}" for kind in KINDS)
         config.write_text(
             f"receivers: {{sockets: {{targets: {targets}}}{receivers}}}\n"
-            f"processors: {{leaks: {{{lowered}}}}}\n"
+            f"processors: {{leaks: {leaks or f'{{{lowered}}}'}}}\n"
             f"exporters: {{file: {{path: {self.path}}}}}\n"
             "service: {telemetry: {metrics: {interval: 1s}}}\n"
         )

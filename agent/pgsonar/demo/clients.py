@@ -1,7 +1,7 @@
 """Clients that leak, at the level of PostgreSQL's wire protocol, so that each leaves exactly the symptom it should.
 
 The rule: a client here does one thing wrong and nothing else (https://www.postgresql.org/docs/current/protocol-flow.html).
-Run as a module (`python -m pgsonar.demo.clients PORT USER SQL`) it is a client process that can be killed.
+Run as a module (`python -m pgsonar.demo.clients PORT USER SQL [HOST]`) it is a client process that can be killed.
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ def error_code(body: bytes) -> str:
     return ""
 
 
-def main(port: str, user: str, sql: str) -> None:
+def main(port: str, user: str, sql: str, host: str = "127.0.0.1") -> None:
     """Logs in, sends a query, says which backend runs it, and waits to be killed."""
-    client = WireClient(int(port), user)
+    client = WireClient(int(port), user, host=host)
     client.send_query(sql)
     sys.stdout.write(f"{client.backend_pid} {client.port}\n")
     sys.stdout.flush()

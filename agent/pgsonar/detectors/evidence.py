@@ -12,6 +12,7 @@ from typing import TypedDict
 from pgsonar.model import (
     LOCAL_HOST,
     SECOND,
+    Activity,
     Backend,
     ClientProcess,
     Connection,
@@ -26,6 +27,9 @@ from pgsonar.model import (
 TRACEPARENT = "pgsonar.traceparent"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
 
+# Many backends that end at once on a busy machine take seconds for it.
+ENDING = 10 * SECOND
+_WAITING_FOR_CLIENT = (Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED)
 _KEEP = re.compile(r"COPY|CREATE|ALTER|DROP|REINDEX|REFRESH|CLUSTER|VACUUM|ANALYZE|BASE_BACKUP|START_REPLICATION")
 _GUARDS = (
     "idle_in_transaction_session_timeout",
@@ -87,6 +91,11 @@ def client_of(backend: Backend) -> Client:
 def is_maintenance(activity: str | None) -> bool:
     """Whether a statement copies, changes the schema or cleans up: long by nature, and never ended lightly."""
     return bool(_KEEP.match(activity or ""))
+
+
+def believed_until(backend: Backend, at: int) -> int:
+    """Up to when a lost client counts. A backend that waits for its client notices at once, and is ending."""
+    return at - ENDING if backend.title.activity in _WAITING_FOR_CLIENT else at
 
 
 def seen_since_fork(backend: Backend) -> str:

@@ -58,6 +58,7 @@ class IdleInTransaction:
                 identity=who(backend),
                 **client_of(backend),
                 **_onset(backend),
+                opens=backend.still_before is None,
                 severity=Severity.INFO if job else Severity.HIGH if high else Severity.WARNING,
                 evidence=slot_evidence(backend, sight) | ({"pgsonar.leak.aborted": True} if aborted else {}),
                 alternative="one of several sessions that run a dump or DDL together" if job else None,
@@ -72,6 +73,8 @@ def _stands(backend: Backend) -> bool:
 
 def _onset(backend: Backend) -> Onset:
     """Since when it idles: as observed, else as the database tells, else at the latest since it was first seen."""
+    if backend.still_before is not None:  # whether it has moved is in doubt
+        return Onset(onset=backend.still_before, onset_source="observed")
     if backend.still_since > backend.first_seen:
         return Onset(onset=backend.still_since, onset_source="observed")
     session = backend.session

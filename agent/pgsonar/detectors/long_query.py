@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from pgsonar.backends import LOGIN_ACTIVITIES, MILLISECOND
 from pgsonar.detectors.evidence import client_of, is_maintenance, slot_evidence, who
 from pgsonar.detectors.seeing import no_activities
-from pgsonar.model import Activity, Backend, BackendKind, Finding, Severity, Sight, TcpState
+from pgsonar.model import (
+    Activity,
+    Backend,
+    BackendKind,
+    Connection,
+    Finding,
+    Severity,
+    Sight,
+    TcpState,
+    TcpTimer,
+)
 
 _AT_REST = LOGIN_ACTIVITIES | {Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED, None}
 
@@ -52,10 +62,17 @@ class LongQuery:
 
 def _is_busy(backend: Backend) -> bool:
     connection = backend.connection
-    if connection is not None and (connection.closed_at or connection.socket.state != TcpState.ESTABLISHED):
-        return False  # it is an orphan, which says more
+    if connection is not None and _says_more(connection):
+        return False
     title = backend.title
     return title.kind is BackendKind.CLIENT and title.activity not in _AT_REST and not is_maintenance(title.activity)
+
+
+def _says_more(connection: Connection) -> bool:
+    """Whether its client has gone, or keeps it waiting: then the statement is not what takes the time."""
+    if connection.closed_at is not None or connection.socket.state != TcpState.ESTABLISHED:
+        return True
+    return connection.silent_since is not None or connection.socket.timer == TcpTimer.ZERO_WINDOW_PROBE
 
 
 def _begun(backend: Backend, sight: Sight) -> tuple[int, int] | None:

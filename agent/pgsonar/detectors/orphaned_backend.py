@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.detectors.evidence import Evidence, client_of, seen_to_begin, slot_evidence, tcp_text, who
+from pgsonar.detectors.evidence import Evidence, believed_until, client_of, seen_to_begin, slot_evidence, tcp_text, who
 from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
 
@@ -63,6 +63,7 @@ class OrphanedBackend:
             identity=who(backend),
             **client_of(backend),
             onset=connection.state_since,
+            counts_until=believed_until(backend, sight.at),
             onset_source=seen_to_begin(connection.state_since, connection),
             severity=Severity.CRITICAL if backend.title.waiting else Severity.HIGH,
             evidence=evidence | slot_evidence(backend, sight) | {"pgsonar.leak.waits_for_lock": backend.title.waiting},

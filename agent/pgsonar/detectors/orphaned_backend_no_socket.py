@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.detectors.evidence import client_of, slot_evidence, who
+from pgsonar.detectors.evidence import believed_until, client_of, slot_evidence, who
 from pgsonar.detectors.seeing import no_processes, no_sockets
 from pgsonar.model import BackendKind, Finding, Severity, Sight
 
@@ -36,6 +36,7 @@ class OrphanedBackendNoSocket:
                 identity=who(backend),
                 **client_of(backend),
                 onset=lost,
+                counts_until=believed_until(backend, sight.at),
                 severity=Severity.CRITICAL if backend.title.waiting else Severity.HIGH,
                 evidence=slot_evidence(backend, sight)
                 | {

@@ -72,6 +72,8 @@ class Backend:
     still_since: int  # as activity_since, but also moved forward when context switches or queues moved in between
     seen_at: int
     switches: int | None = None
+    still_before: int | None = None  # what still_since was before the process moved, while it is not known what for
+    was_woken: bool = False  # it has moved once without anything to do, in this activity
     connection: Connection | None = None
     socket_lost_at: int | None = None  # its connection left the kernel's tables while it runs on
     session: Session | None = None  # what a login last told of it

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from pgsonar.model import ClientSide, TcpState
 from pgsonar.sources.clients import ReadConnections
-from pgsonar.sources.hostnamespaces import AGAIN, HostNamespaces
+from pgsonar.sources.hostnamespaces import HostNamespaces, pause
 from pgsonar.sources.processes import Processes
 
 BUDGET = 0.01  # seconds of one call
@@ -36,18 +36,23 @@ class ApplicationFinder:
         self.own = processes.network_namespace(os.getpid()) or 0
         self._met: set[int] = set()
         self._left: list[int] = []  # to be looked through
-        self._begun = -AGAIN
+        self._due = 0.0
+        self._cost = 0.0  # seconds of the look that is under way
 
     def find(self) -> list[ClientSide]:
         """Those known now, our own first."""
-        if not self._left and time.monotonic() - self._begun >= AGAIN:
-            self._begun = time.monotonic()
+        begun = time.monotonic()
+        if not self._left and begun >= self._due:
+            self._cost = 0.0
             self._left = [netns for netns, _ in self._namespaces if netns != self.own and netns not in self._met]
-        deadline = time.monotonic() + BUDGET
-        while self._left and len(self._met) < MOST and time.monotonic() < deadline:
+        was_looking = self.is_looking
+        while self._left and len(self._met) < MOST and time.monotonic() < begun + BUDGET:
             netns = self._left.pop()
             if self._has_clients(netns):
                 self._met.add(netns)
+        self._cost += time.monotonic() - begun
+        if was_looking and not self.is_looking:
+            self._due = time.monotonic() + pause(self._cost)
         there = {netns: pids for netns, pids in self._namespaces if netns in self._met}
         self._met &= there.keys()
         own = ClientSide(netns=self.own, ports=self.ports)

@@ -1,6 +1,6 @@
 """The network namespaces of this host or node, by the processes in them, and which addresses each has.
 
-The rule: listed anew at most twice a minute; a process that may not be looked into is in none.
+The rule: listed anew as often as that takes little of the time; a process that may not be looked into is in none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from pathlib import Path
 
 from pgsonar.sources.processes import Processes
 
-AGAIN = 30.0  # seconds until the namespaces of the host are listed anew
+OFTEN, SELDOM = 2.0, 60.0  # seconds until the namespaces of the host are listed anew, which depends on
+SHARE = 300  # times what it takes
+
+
+def pause(cost: float) -> float:
+    """Seconds until something that took so many is done again."""
+    return min(max(OFTEN, SHARE * cost), SELDOM)
+
+
 _LOCAL = re.compile(r"^\s+\|-- (\S+)\n\s+/32 host LOCAL$", re.MULTILINE)  # net/ipv4/fib_trie.c
 
 
@@ -30,19 +38,21 @@ class HostNamespaces:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._namespaces: dict[int, _Namespace] = {}
-        self._listed = -AGAIN
+        self._due = 0.0
 
     def list_again(self) -> bool:
         """Lists them, if that was not done lately; whether it was done now."""
-        if time.monotonic() - self._listed < AGAIN:
+        begun = time.monotonic()
+        if begun < self._due:
             return False
-        self._listed = time.monotonic()
         namespaces: dict[int, _Namespace] = {}
         for pid in self._processes.pids():
             netns = self._processes.network_namespace(pid)
             if netns is not None:
                 namespaces.setdefault(netns, _Namespace()).pids.append(pid)
         self._namespaces = namespaces
+        now = time.monotonic()
+        self._due = now + pause(now - begun)
         return True
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:

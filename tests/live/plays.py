@@ -1,0 +1,456 @@
+"""The leaks, played: each does one thing wrong on a real server, says what must be found, and ends it again.
+
+The rule: what is expected is known before anybody looks: kind, members, and the instant of the first symptom. A play
+leaves nothing behind. Thresholds are those of `CONFIGURATION`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+from networks import CLIENT, SERVER, SERVER_6, Wire
+from pgsonar.demo.clients import WireClient
+from playing import STUCK_USER, environment
+
+AFTER = 2.0  # seconds
+LIMITED, LIMIT = "lim", 4
+SOON = (
+    *("idle_in_transaction", "orphaned_backend", "orphaned_backend_no_socket", "half_open", "network_path"),
+    *("slow_reader", "auth_stuck", "prestartup_stuck", "pool_exhausted", "role_or_database_limit"),
+    *("accept_queue", "pooler_forgotten_server", "backend_busy_unread_input", "unaccounted"),
+    *("pooler_waiting", "pooler_pinned", "client_socket_leak"),
+)
+CONFIGURATION = {
+    **{kind: {"after": f"{AFTER:g}s"} for kind in SOON},
+    "long_query": {"after": "8s"},
+    "connection_thrash": {"after": "6s"},
+    "idle_leak": {"idle_after": "3s", "window": "2s", "min_members": 3},
+}
+SLOTS = 100  # of the server
+WINDOW = 2.0  # of idle_leak
+
+
+@dataclass
+class World:
+    """What plays need: a server behind a wire, PgBouncer in two modes beside it, and where they are reached."""
+
+    server: object  # Postgres
+    wire: Wire
+    pools: object = None  # Bouncer in transaction mode
+    sessions: object = None  # Bouncer in session mode
+
+    def client(self, user, host=SERVER, **how):
+        """A client on the other end of the wire, or on the server's own host where `host` says so."""
+        inside = self.wire.on_client() if host in {SERVER, SERVER_6} else self.wire.on_server()
+        with inside:
+            return WireClient(how.pop("port", self.server.port), user, host=host, **how)
+
+    def admin(self):
+        return contextlib.closing(self.client("postgres", host=str(self.server.data_directory.parent)))
+
+    def do(self, sql):
+        with self.admin() as admin:
+            admin.execute(sql)
+
+
+@dataclass
+class Expected:
+    """One episode that must open."""
+
+    kind: str
+    began: float = field(default_factory=time.time)  # the first symptom
+    pids: set = field(default_factory=set)
+    ports: set = field(default_factory=set)
+    after: float = AFTER
+    late: float = 0.0  # seconds the kernel, or a console, needs before anybody can know
+    also: tuple = ()  # kinds that say the same in other words
+    onset: bool = True  # whether the onset is known to a second
+
+
+def session(client):
+    return {"pids": {client.backend_pid}, "ports": {client.port}}
+
+
+PLAYS = {}
+
+
+class Play:
+    """A play under way. It is ended in the same way whatever has happened meanwhile."""
+
+    def __init__(self, function, world):
+        self._steps = function(world, function.__name__)  # whom the leak is of
+
+    def __enter__(self):
+        """What is expected, one or more."""
+        expected = next(self._steps)
+        return expected if isinstance(expected, list) else [expected]
+
+    def __exit__(self, *error):
+        next(self._steps, None)
+
+
+def play(function):
+    PLAYS[function.__name__] = functools.partial(Play, function)
+    return PLAYS[function.__name__]
+
+
+@play
+def transaction_left_open(world, user):
+    client = world.client(user)
+    client.execute("begin")
+    client.execute("select 1")
+    yield Expected("idle_in_transaction", **session(client))
+    client.close()
+
+
+@play
+def transaction_left_open_over_ipv6(world, user):
+    client = world.client(user, host=SERVER_6)
+    client.execute("begin")
+    yield Expected("idle_in_transaction", **session(client))
+    client.close()
+
+
+@play
+def transaction_left_open_over_a_unix_socket(world, user):
+    client = world.client(user, host=str(world.server.data_directory.parent))
+    client.execute("begin")
+    yield Expected("idle_in_transaction", pids={client.backend_pid})
+    client.close()
+
+
+@play
+def failed_transaction_left_open(world, user):
+    client = world.client(user)
+    client.execute("begin")
+    client.execute("select 1/0")
+    yield Expected("idle_in_transaction", **session(client))
+    client.close()
+
+
+@play
+def transaction_left_open_through_a_pooler(world, user):
+    with world.wire.on_server():
+        client = WireClient(world.pools.port, user)
+    client.execute("begin")
+    client.execute("select 1")
+    yield Expected("idle_in_transaction", ports={client.port})
+    client.close()
+
+
+def _killed(world, user, sql):
+    """A client process that dies in mid query; returns it as a member."""
+    with world.wire.on_client():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pgsonar.demo.clients", str(world.server.port), user, sql, SERVER],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+    with process:
+        pid, port = (int(word) for word in process.stdout.readline().split())
+        time.sleep(0.4)
+        process.kill()
+    return {"pids": {pid}, "ports": {port}}
+
+
+def _end(world, member):
+    for pid in member["pids"]:
+        world.do(f"select pg_terminate_backend({pid})")
+
+
+@play
+def client_killed_during_a_query(world, user):
+    member = _killed(world, user, "select pg_sleep(120)")
+    yield Expected("orphaned_backend", **member)
+    _end(world, member)
+
+
+@play
+def client_killed_while_it_waits_for_a_lock(world, user):
+    with world.admin() as admin:
+        admin.execute("begin; update t set v = v + 1")
+        member = _killed(world, user, "update t set v = v + 1")
+        yield Expected("orphaned_backend", **member)
+        admin.execute("rollback")
+
+
+@play
+def client_that_closes_during_a_query(world, user):
+    client = world.client(user, host=SERVER_6)
+    client.send_query("select pg_sleep(120)")
+    time.sleep(0.3)
+    member = session(client)
+    client.close()
+    yield Expected("orphaned_backend", **member)
+    _end(world, member)
+
+
+@play
+def client_that_half_closes_during_a_query(world, user):
+    client = world.client(user)
+    client.send_query("select pg_sleep(120)")
+    time.sleep(0.3)
+    client.socket.shutdown(socket.SHUT_WR)
+    yield Expected("orphaned_backend", **session(client))
+    _end(world, session(client))
+    client.socket.close()
+
+
+@play
+def client_reset_with_unread_replies(world, user):
+    client = world.client(user)
+    client.send_query("select generate_series(1, 100)")
+    time.sleep(0.4)
+    client.send_query("select pg_sleep(120)")
+    time.sleep(0.3)
+    member = session(client)
+    client.reset()
+    yield Expected("orphaned_backend_no_socket", **member)
+    _end(world, member)
+
+
+KEEPALIVE = "set tcp_keepalives_idle = 1; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 60"
+SILENT = ("silent_reply", "silent_keepalive", "silent_window")
+
+
+@play
+def peers_that_fall_silent(world, _):
+    """The wire is cut under a session that answers, one that idles, and one whose client does not read."""
+    replies, idles = (world.client(name) for name in SILENT[:2])
+    full = _full(world, SILENT[2])
+    idles.execute(KEEPALIVE)
+    replies.send_query("select pg_sleep(1)")
+    time.sleep(0.3)
+    world.wire.cut()
+    # The fifth retransmission goes out some 6 s after the reply, and probes of a closed window back off.
+    yield [
+        Expected("half_open", **session(replies), late=8.0, onset=False),
+        Expected("half_open", **session(idles), late=2.5, onset=False),
+        Expected("half_open", **session(full), late=8.0, onset=False, also=("slow_reader",)),
+    ]
+    for client in (replies, idles, full):
+        _end(world, session(client))
+    world.wire.mend()
+    for client in (replies, idles, full):
+        client.socket.close()
+
+
+def _full(world, user):
+    client = world.client(user)
+    client.send_query("select repeat('x', 1000) from generate_series(1, 100000)")
+    time.sleep(1.0)
+    return client
+
+
+@play
+def network_cut(world, user):
+    clients = [world.client(user) for _ in range(6)]
+    for client in clients:
+        client.execute(KEEPALIVE)
+    world.wire.cut()
+    yield Expected(
+        "network_path",
+        pids={client.backend_pid for client in clients},
+        ports={client.port for client in clients},
+        late=3.0,
+        onset=False,
+    )
+    for client in clients:
+        _end(world, session(client))
+    world.wire.mend()
+    for client in clients:
+        client.socket.close()
+
+
+@play
+def slow_reader(world, user):
+    client = _full(world, user)
+    yield Expected("slow_reader", **session(client), late=2.5, onset=False)
+    _end(world, session(client))
+    client.socket.close()
+
+
+@play
+def slow_reader_that_was_cancelled(world, user):
+    client = _full(world, user)
+    world.do(f"select pg_cancel_backend({client.backend_pid})")
+    yield Expected("slow_reader", **session(client), late=2.5, onset=False)
+    _end(world, session(client))
+    client.socket.close()
+
+
+@play
+def input_left_unread(world, user):
+    client = world.client(user)
+    client.send_query("select pg_sleep(120)")
+    time.sleep(0.3)
+    client.send_query("select 1")
+    yield Expected("backend_busy_unread_input", **session(client), late=2.5, also=("long_query",))
+    _end(world, session(client))
+    client.socket.close()
+
+
+@play
+def statement_that_runs_long(world, user):
+    client = world.client(user)
+    client.send_query("select pg_sleep(120)")
+    yield Expected("long_query", **session(client), after=8.0, late=5.0, onset=False)
+    _end(world, session(client))
+    client.socket.close()
+
+
+@play
+def password_never_sent(world, user):
+    stuck = [world.client(STUCK_USER, login=False) for _ in range(3)]
+    yield Expected("auth_stuck", ports={client.port for client in stuck}, also=("unaccounted",))
+    for client in stuck:
+        client.socket.close()
+
+
+@play
+def slots_that_pg_stat_activity_does_not_show(world, user):
+    stuck = [world.client(STUCK_USER, login=False) for _ in range(2)]
+    # The gap must stand in two readings of the login in a row.
+    yield Expected("unaccounted", ports={client.port for client in stuck}, late=3.0, onset=False, also=("auth_stuck",))
+    for client in stuck:
+        client.socket.close()
+
+
+@play
+def clients_that_never_say_who_they_are(world, user):
+    with world.wire.on_client():
+        silent = [socket.create_connection((SERVER, world.server.port)) for _ in range(3)]
+    yield Expected("prestartup_stuck", ports={one.getsockname()[1] for one in silent})
+    for one in silent:
+        one.close()
+
+
+@play
+def role_at_its_limit(world, user):
+    clients = [world.client(LIMITED) for _ in range(LIMIT)]
+    yield Expected("role_or_database_limit")
+    for client in clients:
+        client.close()
+
+
+@play
+def slots_run_out(world, user):
+    clients = [world.client(user) for _ in range(SLOTS * 9 // 10)]
+    yield Expected("pool_exhausted", onset=False)
+    for client in clients:
+        client.close()
+
+
+@play
+def postmaster_that_does_not_accept(world, user):
+    os.kill(world.server.pid, signal.SIGSTOP)
+    try:
+        with world.wire.on_client():
+            waiting = socket.create_connection((SERVER, world.server.port))
+        yield Expected("accept_queue", ports={waiting.getsockname()[1]})
+    finally:
+        os.kill(world.server.pid, signal.SIGCONT)
+    waiting.close()
+
+
+@play
+def idle_connections_that_grow(world, user):
+    stop, clients = threading.Event(), []
+
+    def leak():
+        while not stop.wait(0.5):
+            client = WireClient(world.server.port, user, host=str(world.server.data_directory.parent))
+            clients.append(client)
+
+    thread = threading.Thread(target=leak)
+    thread.start()
+    # They are idle for long after three seconds, then three windows must show growth, of which the first is begun.
+    yield Expected("idle_leak", after=3 * WINDOW, late=3.0 + WINDOW + 2, onset=False)
+    stop.set()
+    thread.join()
+    for client in clients:
+        client.close()
+
+
+@play
+def clients_that_connect_for_each_statement(world, user):
+    stop = threading.Event()
+
+    def thrash():
+        with world.wire.on_client():
+            while not stop.is_set():
+                with contextlib.suppress(OSError):
+                    client = WireClient(world.server.port, user, host=SERVER)
+                    client.execute("select 1")
+                    client.close()
+
+    threads = [threading.Thread(target=thrash) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    yield Expected("connection_thrash", after=6.0, late=6.0, onset=False)
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+@play
+def pooler_whose_clients_wait(world, user):
+    with world.wire.on_server():
+        holding = [WireClient(world.pools.port, user) for _ in range(2)]
+        for client in holding:
+            client.execute("begin")
+        waiting = WireClient(world.pools.port, user)
+        waiting.send_query("select 1")
+    # It counts once the oldest has waited for five seconds, and the console is asked every second.
+    yield Expected("pooler_waiting", ports={waiting.port}, late=5.5, also=("idle_in_transaction",))
+    for client in (*holding, waiting):
+        client.close()
+
+
+@play
+def pooler_whose_servers_are_pinned(world, user):
+    with world.wire.on_server():
+        clients = [WireClient(world.sessions.port, user) for _ in range(3)]
+        for client in clients[:2]:
+            client.execute("select 1")
+    yield Expected("pooler_pinned", ports={client.port for client in clients[:2]}, late=2.0, onset=False)
+    for client in clients:
+        client.close()
+
+
+@play
+def pooler_that_forgets_a_server(world, user):
+    with world.wire.on_server():
+        client = WireClient(world.pools.port, user)
+    client.send_query("select pg_sleep(120)")
+    time.sleep(1.5)  # until the console has told whose it is
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    yield Expected("pooler_forgotten_server", late=1.0, also=("orphaned_backend",))
+    world.do(
+        "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(120)%' and state = 'active'"
+        " and pid <> pg_backend_pid()"
+    )
+
+
+@play
+def sockets_that_the_server_has_closed(world, user):
+    client = world.client(user)
+    port = client.port
+    world.do(f"select pg_terminate_backend({client.backend_pid})")
+    yield Expected("client_socket_leak", ports={port})
+    client.socket.close()
+
+
+__all__ = ["AFTER", "CLIENT", "CONFIGURATION", "PLAYS", "Expected", "World"]
