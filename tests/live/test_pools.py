@@ -1,4 +1,4 @@
-"""Real connection pools that leak on purpose are named, and the same pools that do not leak are silent.
+"""Real connection pools that leak on purpose are named, the same pools that do not leak are silent, and a war story.
 
 Each program of pools/ is a shop with eight connections and four workers, a process, a role and an application of its
 own. What leaks is known from the server's own words, which the program repeats.
@@ -7,6 +7,7 @@ own. What leaks is known from the server's own words, which the program repeats.
 import contextlib
 import fcntl
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ PROGRAMS = Path(__file__).parent / "pools"
 BUILD = Path(__file__).parents[2] / "build" / "node"
 JARS = Path("/usr/share/java")
 LEAKS = 3
+PACE = 15 * 60 / 30  # the fifteen minutes of the war story are played in thirty seconds
+AFTER_IN_STORY = 5 * 60 / PACE  # until a transaction counts as left open
 
 
 def with_psycopg():
@@ -201,3 +204,38 @@ def test_the_same_pool_that_is_given_everything_back_is_silent(world, tmp_path, 
 
     assert bodies == []
     assert orders > 100
+
+
+def test_a_missing_rollback_is_named_long_before_the_first_client_is_refused(tmp_path, capsys):
+    """The war story: 50 workers, a pool of 200, and after fifteen minutes 150 of its sessions idle in transaction."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(shops_database(200, log_line_prefix="%n %e "))
+        agent = watched(tmp_path, server, idle_in_transaction=AFTER_IN_STORY, pool_exhausted=0)
+        stack.callback(agent.stop)
+        shop = stack.enter_context(Shop([sys.executable, PROGRAMS / "war_story.py"], tmp_path, server, "war_story"))
+        shop.wait_for("leaked", 1)
+        began = time.time()
+        refused = agent.wait_for(lambda: refusals(server), 60, "nobody is refused")[0]
+        leaked = spelled(shop.said("leaked"))
+        told = [event for event in agent.events() if int(event["timeUnixNano"]) / 1e9 < refused]
+
+    opened = {e["attributes"]["pgsonar.leak.kind"]: e for e in told if e["eventName"] == "pgsonar.leak.opened"}
+    assert [event["eventName"] for event in told].count("pgsonar.leak.opened") == len(opened)
+    assert opened.keys() == {"idle_in_transaction", "pool_exhausted"}
+    leaks = [event for event in told if event["attributes"]["pgsonar.leak.kind"] == "idle_in_transaction"]
+    assert culprits(leaks) == {("idle_in_transaction", shop.user, shop.application, shop.process.pid)}
+    assert all(members(event) <= leaked for event in leaks)
+    assert 140 <= len(leaked) <= 165, "as many as in the story"
+    assert leaks[-1]["attributes"]["pgsonar.leak.members"] > 50, "it is told how it grows"
+    assert abs(leaks[0]["attributes"]["pgsonar.leak.onset"] / 1e9 - began) < 1
+    named = int(leaks[0]["timeUnixNano"]) / 1e9
+    assert named - began < AFTER_IN_STORY + 3
+    lead = refused - named
+    with capsys.disabled():
+        print(f"\nnamed {lead:.1f} s before the first refusal: {lead * PACE / 60:.1f} min at the pace of the story")
+    assert lead * PACE > 7 * 60
+
+
+def refusals(server):
+    """When clients were refused for want of a slot, by the server's own log."""
+    return [float(when) for when in re.findall(r"^([0-9.]+) 53300 FATAL", server.log, re.MULTILINE)]
