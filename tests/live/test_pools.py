@@ -225,7 +225,7 @@ def test_a_session_that_the_server_wakes_is_left_open_all_the_same(world, tmp_pa
             began = time.time()
             time.sleep(0.2)
             switches = voluntary_switches(client.backend_pid)
-            time.sleep(13)
+            time.sleep(12)
             assert voluntary_switches(client.backend_pid) > switches, "it was not woken"
             events = [told_of(agent, client.backend_pid) for agent in (with_login, without_login)]
         with_login.wait_for(
