@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def postgres(major: int, **settings) -> Postgres:
 
 
 class Agent:
-    """`pgsonar run` with every threshold at two seconds and the file exporter."""
+    """`pgsonar run` with every threshold at two seconds, but for those in `after`, and the file exporter."""
 
     def __init__(
         self,
@@ -44,11 +45,12 @@ class Agent:
         targets: str,
         receivers: str = "",
         before: list[str] | None = None,
+        after: Mapping[str, float] = {},
         leaks: str | None = None,
     ) -> None:
         self.path = folder / "out.jsonl"
         config = folder / "agent.yaml"
-        lowered = ", ".join(f"{kind}: {{after: {AFTER:g}s}}" for kind in KINDS)
+        lowered = ", ".join(f"{kind}: {{after: {after.get(kind, AFTER):g}s}}" for kind in KINDS)
         config.write_text(
             f"receivers: {{sockets: {{targets: {targets}}}{receivers}}}\n"
             f"processors: {{leaks: {leaks or f'{{{lowered}}}'}}}\n"
@@ -62,7 +64,12 @@ class Agent:
                 stderr=log,
                 env=environment(),
             )
-        self.wait_for(lambda: self.points("pgsonar.connection.count"), 15, "the agent does not see the server")
+        try:
+            self.wait_for(lambda: self.points("pgsonar.connection.count"), 15, "the agent does not see the server")
+        except BaseException:  # nobody else knows of it yet
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def stop(self) -> float:
         """Stops it as a service does; returns how long that took."""
