@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from pgsonar.attribution import Attribution
@@ -43,11 +44,10 @@ from pgsonar.refusals import Refusals
 from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
-from pgsonar.sources.poller import Poller
 from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
 from pgsonar.verdicts import untold
-from pgsonar.world import Sources
+from pgsonar.world import AnswerSource, Sources
 
 log = logging.getLogger("pgsonar")
 
@@ -55,6 +55,11 @@ LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
 )
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
+
+
+def random_id(bits: int) -> int:
+    """For episodes."""
+    return secrets.randbits(bits) or 1
 
 
 class Pipeline:
@@ -65,6 +70,7 @@ class Pipeline:
         sources: Sources,
         leaks: LeaksProcessor | None,
         reporter: Reporter,
+        new_id: Callable[[int], int] = random_id,
     ) -> None:
         self.sources = sources
         self.servers: dict[str, Server] = {}
@@ -80,7 +86,7 @@ class Pipeline:
         self.sides: list[ClientSide] = []
         self._names: dict[str, str] = {}
         self.rules = rules(leaks) if leaks is not None else []
-        self.episodes = EpisodeTracker(self.rules, _random_id)
+        self.episodes = EpisodeTracker(self.rules, new_id)
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health
         self._reporter = reporter
@@ -350,7 +356,7 @@ class Pipeline:
         budget = self.sources.budget
         return AgentReading(scans, rates, len(self.servers), sources, budget.interval, budget.reason)
 
-    def pollers(self) -> list[Poller[Any]]:
+    def pollers(self) -> list[AnswerSource[Any]]:
         """Everybody who is asked in a thread of its own."""
         return [*self.sources.databases, *self.sources.consoles, *([self.sources.names] if self.sources.names else [])]
 
@@ -358,10 +364,6 @@ class Pipeline:
         """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
         self._reporter.tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
-
-
-def _random_id(bits: int) -> int:
-    return secrets.randbits(bits) or 1
 
 
 def _announce(server: Server) -> None:

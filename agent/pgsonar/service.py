@@ -96,7 +96,7 @@ class Service:
             log.warning("%s", warning)
         self._open_health()
         self._sources.sampler.start()
-        for poller in self._pipeline.pollers():
+        for poller in self._sources.pollers():
             poller.start()
         try:
             self._work()
@@ -202,7 +202,7 @@ class Service:
         facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
         facts["logins"] = {
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
-            for poller in self._pipeline.pollers()
+            for poller in self._sources.pollers()
         }
         hides_clients = self._config.telemetry.redaction.is_on
         facts["log"] = {
@@ -226,7 +226,7 @@ class Service:
         """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""
         log.info("stopping")
         self._sources.sampler.stop()
-        for poller in self._pipeline.pollers():
+        for poller in self._sources.pollers():
             poller.stop(LOGIN_STOPS_WITHIN)
         self._guard("stop", lambda: self._pipeline.stop(clock.now()))
         threads = [
