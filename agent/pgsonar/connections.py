@@ -90,6 +90,11 @@ class ConnectionTable:
             if number in self.connections:
                 self.connections[number].details = told
 
+    def recall(self, connections: Iterable[Connection]) -> None:
+        """Goes on with what was followed before, and counts none of it as opened."""
+        for connection in connections:
+            self._keep(connection)
+
     def forget(self, netns: int) -> None:
         """Drops a namespace that is no longer watched; its connections are lost from sight, not closed."""
         for connection in self.of_namespace(netns):
@@ -103,12 +108,15 @@ class ConnectionTable:
         return list(reversed(self._by_peer.get((netns, port, peer), ())))
 
     def _open(self, number: int, at: int, netns: int, socket: Socket) -> None:
-        connection = Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at)
-        self.connections[number] = connection
+        self._keep(Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at))
+        if socket.state != TcpState.LISTEN and self._is_servers(netns, socket):
+            self.opened.add(netns, socket.local.port, socket.remote.address)
+
+    def _keep(self, connection: Connection) -> None:
+        self.connections[connection.id] = connection
+        socket = connection.socket
         if socket.state != TcpState.LISTEN:
-            self._by_peer[netns, socket.local.port, socket.remote].append(connection)
-            if self._is_servers(netns, socket):
-                self.opened.add(netns, socket.local.port, socket.remote.address)
+            self._by_peer[connection.netns, socket.local.port, socket.remote].append(connection)
 
     def _close(self, connection: Connection, at: int) -> None:
         connection.closed_at = at
