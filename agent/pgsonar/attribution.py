@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from pgsonar.model import LOCAL_HOST, SECOND, Backend, Connection, Finding, Sight
 from pgsonar.poolers import PoolerTable
-from pgsonar.sources.clients import ClientFinder, Hop, LocalEnd
+from pgsonar.sources.clients import Hop, LocalEnd
+from pgsonar.world import ClientSource
 
 # A client that was not found is looked for again: soon while it is young, since its process may have just begun.
 SOON, LATE = 2 * SECOND, 60 * SECOND
@@ -20,7 +21,7 @@ SOON, LATE = 2 * SECOND, 60 * SECOND
 class Attribution:
     """Asks the finder of client processes, and remembers the answers with the connections."""
 
-    def __init__(self, finder: ClientFinder, poolers: PoolerTable) -> None:
+    def __init__(self, finder: ClientSource, poolers: PoolerTable) -> None:
         self._finder = finder
         self._poolers = poolers
 

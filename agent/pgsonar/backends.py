@@ -38,6 +38,11 @@ class BackendTable:
             present[key] = _first_sight(server, sighting) if backend is None else _next_sight(backend, sighting)
         self._backends[server] = present
 
+    def recall(self, backends: Iterable[Backend]) -> None:
+        """Goes on with what was followed before."""
+        for backend in backends:
+            self._backends.setdefault(backend.server, {})[backend.pid, backend.started] = backend
+
     def forget(self, server: str) -> None:
         self._backends.pop(server, None)
 

@@ -97,6 +97,11 @@ class ConnectionTable:
             if before is not None and connection.unread_since and told.bytes_received != before.bytes_received:
                 connection.unread_since = told.at
 
+    def recall(self, connections: Iterable[Connection]) -> None:
+        """Goes on with what was followed before, and counts none of it as opened."""
+        for connection in connections:
+            self._keep(connection)
+
     def forget(self, netns: int) -> None:
         """Drops a namespace that is no longer watched; its connections are lost from sight, not closed."""
         for connection in self.of_namespace(netns):
@@ -111,13 +116,18 @@ class ConnectionTable:
 
     def _open(self, number: int, at: int, netns: int, socket: Socket) -> None:
         connection = Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at, compared_at=at)
-        self.connections[number] = connection
+        self._keep(connection)
         if socket.state != TcpState.LISTEN:
             _note_waiting(connection, socket, at)
             self._note_end(connection, at)
-            self._by_peer[netns, socket.local.port, socket.remote].append(connection)
             if self._is_servers(netns, socket):
                 self.opened.add(netns, socket.local.port, socket.remote.address)
+
+    def _keep(self, connection: Connection) -> None:
+        self.connections[connection.id] = connection
+        socket = connection.socket
+        if socket.state != TcpState.LISTEN:
+            self._by_peer[connection.netns, socket.local.port, socket.remote].append(connection)
 
     def _renew(self, connection: Connection, socket: Socket, at: int) -> None:
         """Takes in what a socket is now."""

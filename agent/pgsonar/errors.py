@@ -34,3 +34,9 @@ class LoginError(PgsonarError):
     """A server or a console did not let us in, or did not answer. `state` is the SQLSTATE, if there was one."""
 
     state: str | None = None
+
+
+class RecordingError(PgsonarError):
+    """A recording is not one, is of a newer format, or cannot be read or written."""
+
+    exit_code = 2

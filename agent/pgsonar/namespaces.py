@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pgsonar.errors import ScanError
 from pgsonar.model import SECOND, ClientSide, Pooler, ScanStats, Server
-from pgsonar.sources.sockets import Sampler, source_name
+from pgsonar.sources.sockets import source_name
+from pgsonar.world import SocketSource
 
 log = logging.getLogger("pgsonar")
 
@@ -57,7 +58,7 @@ class Namespaces:
 
     def __init__(
         self,
-        sampler: Sampler,
+        sampler: SocketSource,
         listen_overflows: Callable[[str], int | None],
         *,
         source: str,

@@ -15,7 +15,7 @@ from pgsonar.condition import unwatched
 from pgsonar.config.schema import Config, LeaksProcessor, Target
 from pgsonar.dating import date_back
 from pgsonar.model import Moment, Sight
-from pgsonar.opening import host_id, open_sources
+from pgsonar.opening import OpenSources, host_id, open_sources
 from pgsonar.pipeline import Pipeline
 from pgsonar.reporting import Reporter
 from pgsonar.signals.identity import Identity
@@ -27,28 +27,28 @@ ANSWER_WITHIN = 8.0  # seconds a login has: to connect (5) and to answer (3)
 
 
 @contextmanager
-def opened(config: Config) -> Iterator[Pipeline]:
+def opened(config: Config) -> Iterator[tuple[Pipeline, OpenSources]]:
     """A pipeline on the outside world as configured, for one look. What the daemon would log stands on the screen."""
     logging.getLogger("pgsonar").addHandler(logging.NullHandler())
     sources = open_sources(config)
     try:
         identity = Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra={})
         reporter = Reporter({}, identity, clock.now().unix, config.telemetry)
-        yield Pipeline(sources, config.leaks or LeaksProcessor(), reporter)
+        yield Pipeline(sources, config.leaks or LeaksProcessor(), reporter), sources
     finally:
         sources.sampler.close()
 
 
-def look(pipeline: Pipeline) -> Look:
+def look(pipeline: Pipeline, sources: OpenSources) -> Look:
     """One pass through the pipeline, without its thread."""
     pipeline.discover(clock.now())
-    while pipeline.sources.applications is not None and pipeline.sources.applications.is_looking:
+    while sources.applications is not None and sources.applications.is_looking:
         pipeline.discover(clock.now())
-    sampler = pipeline.sources.sampler
+    sampler = sources.sampler
     # What the first step finds, the second one asks TCP_INFO of; and a slot that no session stands for is believed when
     # two readings in a row lack it.
     for _ in range(2):
-        for poller in pipeline.pollers():
+        for poller in sources.pollers():
             poller.ask_once(ANSWER_WITHIN)
         sampler.step(Step.DETAILS)
         pipeline.fast_tick()
@@ -71,9 +71,9 @@ def look(pipeline: Pipeline) -> Look:
     outgoing = [c for _, there in pipeline.destinations() for c in there]
     while clock.now().at < deadline and not pipeline.attribution.name_outgoing(outgoing, at):
         pass
-    unmatched = pipeline.sources.finder.unmatched() if pipeline.sources.sees_servers else []
+    unmatched = sources.finder.unmatched() if sources.sees_servers else []
     missing = [f"the target {target_text(target)} matches no running server" for target in unmatched]
-    missing += [problem for poller in pipeline.pollers() if (problem := poller.problem)]
+    missing += [problem for poller in sources.pollers() if (problem := poller.problem)]
     return Look(
         moment=now,
         servers=[_seen(pipeline, sight, now) for sight in sights],

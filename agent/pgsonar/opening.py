@@ -6,7 +6,9 @@ The rule: what is not configured is not imported either, for the memory it takes
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pgsonar.budget import Budget
 from pgsonar.client_side import ports_of
@@ -47,7 +49,24 @@ def idle_every(config: Config) -> float:
     return IDLE_EVERY if config.leaks is None else min(IDLE_EVERY, config.leaks.idle_leak.idle_after / 10)
 
 
-def open_sources(config: Config) -> Sources:
+@dataclass(frozen=True)
+class OpenSources(Sources):
+    """The outside world itself: what must be started, can be asked more than the pipeline asks, and must be closed."""
+
+    sampler: Sampler
+    finder: ServerFinder
+    budget: Budget
+    databases: tuple[Poller[DatabaseReading], ...] = ()
+    consoles: tuple[Poller[PoolerReading], ...] = ()
+    applications: ApplicationFinder | None = None
+    names: Poller[dict[str, str]] | None = None
+
+    def pollers(self) -> list[Poller[Any]]:
+        """Everybody who is asked in a thread of its own."""
+        return [*self.databases, *self.consoles, *([self.names] if self.names else [])]
+
+
+def open_sources(config: Config) -> OpenSources:
     """The outside world as configured. The caller closes the sampler."""
     processes = Processes()
     names = ProcessNames(processes)
@@ -61,7 +80,7 @@ def open_sources(config: Config) -> Sources:
         hostname=socket.gethostname(),
         host_id=host_id(),
     )
-    return Sources(
+    return OpenSources(
         sampler=Sampler(config.sockets.interval),
         finder=finder,
         backends=BackendReader(processes, idle_every(config)),

@@ -51,11 +51,10 @@ from pgsonar.refusals import SLOTS, Refusals
 from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
-from pgsonar.sources.poller import Poller
 from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
 from pgsonar.verdicts import untold
-from pgsonar.world import Sources
+from pgsonar.world import AnswerSource, Sources
 
 log = logging.getLogger("pgsonar")
 
@@ -68,7 +67,8 @@ CLOSER_EACH = 1_000_000  # ns more for each connection: ten thousand take 80 ms
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
 
 
-def _random_id(bits: int) -> int:
+def random_id(bits: int) -> int:
+    """For episodes."""
     return secrets.randbits(bits) or 1
 
 
@@ -80,7 +80,7 @@ class Pipeline:
         sources: Sources,
         leaks: LeaksProcessor | None,
         reporter: Reporter,
-        new_id: Callable[[int], int] = _random_id,
+        new_id: Callable[[int], int] = random_id,
     ) -> None:
         self.sources = sources
         self.servers: dict[str, Server] = {}
@@ -438,7 +438,7 @@ class Pipeline:
         budget = self.sources.budget
         return AgentReading(scans, rates, len(self.servers), sources, budget.interval, budget.reason)
 
-    def pollers(self) -> list[Poller[Any]]:
+    def pollers(self) -> list[AnswerSource[Any]]:
         """Everybody who is asked in a thread of its own."""
         return [*self.sources.databases, *self.sources.consoles, *([self.sources.names] if self.sources.names else [])]
 

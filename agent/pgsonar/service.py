@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pgsonar import __version__, clock
 from pgsonar.budget import Budget, Usage
@@ -23,6 +24,10 @@ from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
 from pgsonar.reporting import Outlet, Reporter
 from pgsonar.signals.identity import Identity
+
+if TYPE_CHECKING:
+    from pgsonar.flight import FlightRecorder
+    from pgsonar.recorder import Sink
 
 log = logging.getLogger("pgsonar")
 
@@ -64,9 +69,11 @@ def _figures(exporter: Exporter) -> dict[str, object]:
 class Service:
     """Runs until `stop` is set."""
 
-    def __init__(self, config: Config) -> None:
-        self.stop = threading.Event()
+    def __init__(self, config: Config, stop: threading.Event | None = None, sink: Sink | None = None) -> None:
+        """What the pipeline reads is written to `sink` as well, else to the flight recorder, if that is on."""
+        self.stop = stop or threading.Event()
         self._config = config
+        self._flight = self._open_flight_recorder()
         self._exporters: dict[str, Exporter] = {name: build(name, part) for name, part in config.exporters.items()}
         self._sources = open_sources(config)
         identity = Identity(
@@ -75,19 +82,38 @@ class Service:
             version=__version__,
             extra=config.telemetry.resource,
         )
-        self._pipeline = Pipeline(
-            self._sources, config.leaks, Reporter(self._outlets(), identity, clock.now().unix, config.telemetry)
-        )
+        reporter = Reporter(self._outlets(), identity, clock.now().unix, config.telemetry)
+        self._pipeline = self._make_pipeline(reporter, sink or self._flight)
         self._health: HealthEndpoint | None = None
         self._waiting_said = False
         self._title_cpu = 0  # ns
         self._failed_stages: set[str] = set()
+
+    def _open_flight_recorder(self) -> FlightRecorder | None:
+        if self._config.flight_recorder is None:
+            return None
+        from pgsonar.flight import FlightRecorder  # noqa: PLC0415 - memory, for those who record
+
+        return FlightRecorder(self._config.flight_recorder)
+
+    def _make_pipeline(self, reporter: Reporter, sink: Sink | None) -> Pipeline:
+        config = self._config
+        if sink is None:
+            return Pipeline(self._sources, config.leaks, reporter)
+        from pgsonar.hiding import Hiding  # noqa: PLC0415 - the same
+        from pgsonar.recorder import RecordedPipeline, Recorder, header_of  # noqa: PLC0415 - the same
+
+        hiding = Hiding(config.telemetry.redaction, reporter.redaction)
+        recorder = Recorder(sink, hiding, header_of(config, hiding, socket.gethostname(), clock.now().unix))
+        return RecordedPipeline(self._sources, config.leaks, reporter, recorder)
 
     def _outlets(self) -> dict[str, list[Outlet]]:
         outlets: dict[str, list[Outlet]] = {}
         for signal in ("metrics", "logs", "traces"):
             pipeline = getattr(self._config.pipelines, signal)
             outlets[signal] = [self._exporters[name] for name in pipeline.exporters] if pipeline else []
+        if self._flight is not None:
+            outlets["logs"].append(self._flight)
         return outlets
 
     def run(self) -> None:
@@ -96,7 +122,7 @@ class Service:
             log.warning("%s", warning)
         self._open_health()
         self._sources.sampler.start()
-        for poller in self._pipeline.pollers():
+        for poller in self._sources.pollers():
             poller.start()
         try:
             self._work()
@@ -202,13 +228,15 @@ class Service:
         facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
         facts["logins"] = {
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
-            for poller in self._pipeline.pollers()
+            for poller in self._sources.pollers()
         }
         hides_clients = self._config.telemetry.redaction.is_on
         facts["log"] = {
             server: {"counts": dict(told.by_class), "last_line": {} if hides_clients else told.last_line}
             for server, told in list(pipeline.logs.items())
         }
+        if self._flight is not None:
+            facts["flight_recorder"] = self._flight.report()
         return Health(not failing, reasons, facts | {"scanning": self._scanning()})
 
     def _scanning(self) -> dict[str, object]:
@@ -226,9 +254,11 @@ class Service:
         """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""
         log.info("stopping")
         self._sources.sampler.stop()
-        for poller in self._pipeline.pollers():
+        for poller in self._sources.pollers():
             poller.stop(LOGIN_STOPS_WITHIN)
         self._guard("stop", lambda: self._pipeline.stop(clock.now()))
+        if self._flight is not None:
+            self._flight.close()
         threads = [
             threading.Thread(target=self._close_exporter, args=(name, exporter), daemon=True)
             for name, exporter in self._exporters.items()

@@ -1,44 +1,130 @@
-"""The outside world, as the pipeline reads it: one field for each thing that looks at it.
+"""The outside world, as the pipeline reads it: one field for each thing that looks at it, and what is asked of it.
 
-The rule: no more than names and types; what is opened, and how, stands in opening.py.
+The rule: no more than names and types. What is opened, and how, stands in opening.py; what was recorded answers the
+same questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from pgsonar.budget import Budget
-from pgsonar.model import DatabaseReading, PoolerReading
-from pgsonar.sources.applications import ApplicationFinder
-from pgsonar.sources.backends import BackendReader
-from pgsonar.sources.clients import ClientFinder
-from pgsonar.sources.owners import OwnerReader
-from pgsonar.sources.poller import Poller
-from pgsonar.sources.poolers import PoolerFinder
-from pgsonar.sources.serverlog import ServerLogs
-from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import Sampler
+from pgsonar.model import (
+    BackendSighting,
+    ClientProcess,
+    ClientSide,
+    DatabaseReading,
+    Details,
+    LogCounts,
+    Pooler,
+    PoolerEnds,
+    PoolerReading,
+    ScanStats,
+    Server,
+)
+from pgsonar.sources.clients import Hop, LocalEnd
+from pgsonar.sources.sockets import SocketChange
+
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+
+class SocketSource(Protocol):
+    """What changes in the kernel's tables; see sources.sockets.Sampler."""
+
+    def watch(
+        self,
+        netns: int,
+        net_directory: str,
+        ports: Collection[int],
+        *,
+        remote_too: bool = False,
+        netns_file: str | None = None,
+        source: str = "auto",
+        events: str = "auto",
+    ) -> None: ...
+    def set_ports(self, netns: int, ports: Collection[int], *, remote_too: bool = False) -> None: ...
+    def unwatch(self, netns: int) -> None: ...
+    def changes(self) -> Iterable[SocketChange]: ...
+    def open_connections(self, netns: int) -> Iterable[SocketChange]: ...
+    def details(self, netns: int) -> Mapping[int, Details]: ...
+    def stats(self, netns: int) -> ScanStats: ...
+
+
+class ServerSource(Protocol):
+    def find(self) -> list[Server]: ...
+
+
+class BackendSource(Protocol):
+    def read(self, server: Server, *, at: int) -> list[BackendSighting]: ...
+    def forget(self, server: Server) -> None: ...
+
+
+class InodeSource(Protocol):
+    def inodes(self, pid: int, *, postmaster: int) -> tuple[int, ...] | None: ...
+    def forget(self, postmaster: int) -> None: ...
+
+
+class ClientSource(Protocol):
+    @property
+    def astray(self) -> Collection[Hop]: ...
+    def find(self, hops: Iterable[Hop], *, in_place: bool = False) -> dict[Hop, ClientProcess | None]: ...
+    def find_local(self, ends: Iterable[LocalEnd]) -> dict[LocalEnd, ClientProcess | None]: ...
+
+
+class PoolerSource(Protocol):
+    def find(self) -> list[Pooler]: ...
+    def ends(self, pooler: Pooler, ports: Sequence[int]) -> PoolerEnds: ...
+
+
+class SideSource(Protocol):
+    def find(self) -> list[ClientSide]: ...
+
+
+class AnswerSource(Protocol[Answer_co]):
+    """Who is asked in a thread of its own; see sources.poller.Poller."""
+
+    @property
+    def holds(self) -> int: ...
+    @property
+    def problem(self) -> str | None: ...
+    def take(self) -> Answer_co | None: ...
+
+
+class LogSource(Protocol):
+    def read(self, servers: Sequence[Server]) -> dict[str, LogCounts]: ...
+    def problems(self) -> list[str]: ...
+
+
+class Pace(Protocol):
+    """How often is looked; see budget.Budget."""
+
+    @property
+    def interval(self) -> float: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class Sources:
     """What is configured; a part that is not is empty or None."""
 
-    sampler: Sampler
-    finder: ServerFinder
-    backends: BackendReader
-    owners: OwnerReader
-    clients: ClientFinder
+    sampler: SocketSource
+    finder: ServerSource
+    backends: BackendSource
+    owners: InodeSource
+    clients: ClientSource
     listen_overflows: Callable[[str], int | None]
-    budget: Budget
-    poolers: PoolerFinder
-    databases: tuple[Poller[DatabaseReading], ...] = ()
-    consoles: tuple[Poller[PoolerReading], ...] = ()
-    applications: ApplicationFinder | None = None
-    names: Poller[dict[str, str]] | None = None  # of destinations, by address
+    budget: Pace
+    poolers: PoolerSource
+    databases: Sequence[AnswerSource[DatabaseReading]] = ()
+    consoles: Sequence[AnswerSource[PoolerReading]] = ()
+    applications: SideSource | None = None
+    names: AnswerSource[dict[str, str]] | None = None  # of destinations, by address
     sees_servers: bool = True
-    logs: ServerLogs | None = None
+    logs: LogSource | None = None
     source: str = "auto"
     destroy_events: str = "auto"
     proc: str = "/proc"

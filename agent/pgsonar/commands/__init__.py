@@ -32,6 +32,8 @@ COMMANDS = (
     Command("run", "pgsonar.commands.run", "run the agent"),
     Command("scan", "pgsonar.commands.scan", "look once at every server on this host"),
     Command("doctor", "pgsonar.commands.doctor", "tell what works here, what does not, and what that costs"),
+    Command("record", "pgsonar.commands.record", "record what the agent reads into a file"),
+    Command("replay", "pgsonar.commands.replay", "play recordings, also with other thresholds"),
     Command("validate", "pgsonar.commands.validate", "check a configuration, and show where signals go"),
     Command("demo", "pgsonar.commands.demo", "leak connections of a PostgreSQL of its own, and find them"),
 )

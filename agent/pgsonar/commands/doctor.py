@@ -16,6 +16,7 @@ from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.model import BackendKind, Sight
 from pgsonar.once import look, opened, target_text
+from pgsonar.opening import OpenSources
 from pgsonar.pipeline import Pipeline
 from pgsonar.signals.words import count
 from pgsonar.sources.privileges import CAPABILITIES, privileges
@@ -32,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Looks at everything once and reports."""
-    with opened(load(arguments.config, arguments.set, os.environ)) as pipeline:
-        seen = look(pipeline).servers
-        checks = [*agent(), *servers(pipeline, seen), *client_side(pipeline)]
-        checks += [*poolers(pipeline), *logins(pipeline), *logs(pipeline)]
+    with opened(load(arguments.config, arguments.set, os.environ)) as (pipeline, sources):
+        seen = look(pipeline, sources).servers
+        checks = [*agent(), *servers(pipeline, sources, seen), *client_side(pipeline, sources)]
+        checks += [*poolers(pipeline), *logins(sources), *logs(pipeline)]
     if arguments.format == "json":
         json.dump([check._asdict() for check in checks], sys.stdout)
         sys.stdout.write("\n")
@@ -62,11 +63,11 @@ def agent() -> Iterator[Check]:
             yield Check("AGENT", f"{name} is not held: {what_for}; the servers below say whether that matters")
 
 
-def servers(pipeline: Pipeline, seen: list[Seen]) -> Iterator[Check]:
+def servers(pipeline: Pipeline, sources: OpenSources, seen: list[Seen]) -> Iterator[Check]:
     """Each server, and what is known of it."""
-    if not pipeline.sources.sees_servers:
+    if not sources.sees_servers:
         return
-    for target in pipeline.sources.finder.unmatched():
+    for target in sources.finder.unmatched():
         yield Check(
             "SERVERS",
             f"the target {target_text(target)} matches no running server",
@@ -148,9 +149,9 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
         )
 
 
-def client_side(pipeline: Pipeline) -> Iterator[Check]:
+def client_side(pipeline: Pipeline, sources: OpenSources) -> Iterator[Check]:
     """Connections from here to databases elsewhere."""
-    applications = pipeline.sources.applications
+    applications = sources.applications
     if applications is None:
         return
     ports = ", ".join(map(str, sorted(applications.ports)))
@@ -188,9 +189,9 @@ def poolers(pipeline: Pipeline) -> Iterator[Check]:
             )
 
 
-def logins(pipeline: Pipeline) -> Iterator[Check]:
+def logins(sources: OpenSources) -> Iterator[Check]:
     """Each login that is configured."""
-    for poller in pipeline.pollers():
+    for poller in sources.pollers():
         problem = poller.problem
         if problem is None:
             yield Check("LOGINS", f"{poller.name} answers")

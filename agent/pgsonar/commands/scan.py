@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Looks once, prints, ends: 0 when a server was found, 1 when none was."""
-    with opened(load(arguments.config, arguments.set, os.environ)) as pipeline:
-        seen = look(pipeline)
+    with opened(load(arguments.config, arguments.set, os.environ)) as (pipeline, sources):
+        seen = look(pipeline, sources)
     if arguments.format == "json":
         json.dump(scan_object(seen), sys.stdout)
         sys.stdout.write("\n")

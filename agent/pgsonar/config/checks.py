@@ -13,10 +13,11 @@ from pgsonar.config.addresses import display, grpc_problem, host_port_problem, p
 from pgsonar.config.components import Components, type_of
 from pgsonar.config.environment import SIGNALS
 from pgsonar.config.problems import Problems, allowed_hint
-from pgsonar.config.units import Duration
+from pgsonar.config.units import ByteSize, Duration
 
 _SHORTEST_INTERVAL = Duration(0.001)
 _CLIENTS_MOST = 1000
+_MEMORY_LEAST = ByteSize(1 << 20)
 _KEY_LEAST, _KEY_MOST = 16, 64  # characters; the most that BLAKE2b takes
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")  # what gRPC takes as well
@@ -41,6 +42,8 @@ def check_components(components: Components, problems: Problems) -> None:
                 _check_file(section, key, problems)
             elif isinstance(section, schema.HealthCheck):
                 _tell(f"{key}.endpoint", host_port_problem(section.endpoint, listens=True), section.endpoint, problems)
+            elif isinstance(section, schema.FlightRecorder):
+                _check_flight_recorder(section, key, problems)
 
 
 def check_telemetry(telemetry: schema.Telemetry, problems: Problems) -> None:
@@ -181,6 +184,16 @@ def _check_file(exporter: schema.FileExporter, key: str, problems: Problems) -> 
         problems.error(f"{key}.path", f"expected the name of a file, got {exporter.path!r}")
     elif not path.parent.is_dir():
         problems.error(f"{key}.path", f"the directory {str(path.parent)!r} does not exist", f"mkdir -p {path.parent}")
+
+
+def _check_flight_recorder(recorder: schema.FlightRecorder, key: str, problems: Problems) -> None:
+    if not recorder.directory.startswith("/"):
+        problems.error(f"{key}.directory", f"expected an absolute path, got {recorder.directory!r}")
+    _at_least(recorder.window, f"{key}.window", problems, Duration(1))
+    if recorder.max_bytes < _MEMORY_LEAST:
+        problems.error(f"{key}.max_bytes", f"expected at least {_MEMORY_LEAST}, got {recorder.max_bytes}")
+    if recorder.keep < 1:
+        problems.error(f"{key}.keep", f"expected at least 1, got {recorder.keep}")
 
 
 def _tell(key: str, problem: str | None, endpoint: str, problems: Problems) -> None:

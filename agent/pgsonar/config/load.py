@@ -19,6 +19,8 @@ from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.reading import Document, merge, read_all
 from pgsonar.config.schema import (
     Config,
+    FlightRecorder,
+    HealthCheck,
     LeaksProcessor,
     PgbouncerReceiver,
     Pipelines,
@@ -29,7 +31,7 @@ from pgsonar.config.schema import (
     SocketsReceiver,
 )
 from pgsonar.config.substitution import substitute
-from pgsonar.config.wiring import health_check, wire
+from pgsonar.config.wiring import extensions_on, wire
 from pgsonar.errors import ConfigError
 
 Used = TypeVar("Used", bound=Section)
@@ -44,13 +46,14 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
     components = read_components(document, environment, problems)
     pipelines = wire(service.pipelines, components, problems)
     # Without a file there is nobody who could have asked for the health check, and probes expect one: it is on.
-    health = health_check(
-        service.extensions if extensions_written else None, components, problems, on_by_default=not paths
+    extensions = extensions_on(
+        service.extensions if extensions_written else None, components, problems, health_by_default=not paths
     )
     environment.warn_of_unused()
     check_components(components, problems)
     check_telemetry(service.telemetry, problems)
     problems.stop_if_any()
+    health, recorder = extensions.get("health_check"), extensions.get("flight_recorder")
     return Config(
         sockets=_sockets(components),
         postgresql=_used("receivers", PostgresqlReceiver, components, pipelines),
@@ -59,7 +62,8 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
         leaks=_leaks(components, pipelines),
         exporters=_used("exporters", Section, components, pipelines),
         pipelines=pipelines,
-        health_check=health,
+        health_check=health if isinstance(health, HealthCheck) else None,
+        flight_recorder=recorder if isinstance(recorder, FlightRecorder) else None,
         telemetry=service.telemetry,
         warnings=problems.warnings,
     )

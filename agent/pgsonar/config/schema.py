@@ -265,6 +265,15 @@ class StatusPage(Section, frozen=True):
     endpoint: str = "localhost:55679"
 
 
+class FlightRecorder(Section, frozen=True):
+    """The last minutes of what was read, in memory; a file of them when an episode is critical."""
+
+    directory: str = "/var/lib/pgsonar/recordings"
+    window: Duration = Duration(5 * 60)
+    max_bytes: ByteSize = ByteSize(16 << 20)  # in memory, and so of a file
+    keep: int = 10  # files
+
+
 class Pipeline(Section, frozen=True):
     """What feeds a signal, in component ids (`type` or `type/name`)."""
 
@@ -340,6 +349,7 @@ type_of_extension: dict[str, type[Section]] = {
     "health_check": HealthCheck,
     "file_storage": FileStorage,
     "status_page": StatusPage,
+    "flight_recorder": FlightRecorder,
 }
 
 
@@ -354,5 +364,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     exporters: dict[str, Section]  # only those a pipeline uses
     pipelines: Pipelines
     health_check: HealthCheck | None
+    flight_recorder: FlightRecorder | None
     telemetry: Telemetry
     warnings: list[str] = []  # accepted, with a remark for the log

@@ -14,7 +14,7 @@ from pgsonar.config import unbuilt
 from pgsonar.config.components import TYPES, Components, real_id, type_of
 from pgsonar.config.environment import SIGNALS
 from pgsonar.config.problems import Problems, allowed_hint
-from pgsonar.config.schema import HealthCheck, Pipeline, Pipelines
+from pgsonar.config.schema import HealthCheck, Pipeline, Pipelines, Section
 
 _KINDS = ("receivers", "processors", "exporters")
 
@@ -32,15 +32,15 @@ def wire(written: Pipelines, components: Components, problems: Problems) -> Pipe
     return Pipelines(**wired)
 
 
-def health_check(
-    extensions: list[str] | None, components: Components, problems: Problems, *, on_by_default: bool
-) -> HealthCheck | None:
-    """The health check if it is on. `extensions` is None where `service.extensions` is not written."""
-    if extensions is None and on_by_default:
+def extensions_on(
+    extensions: list[str] | None, components: Components, problems: Problems, *, health_by_default: bool
+) -> dict[str, Section]:
+    """Those that are on, by type. `extensions` is None where `service.extensions` is not written."""
+    if extensions is None and health_by_default:
         found = components.of_type("extensions", "health_check")
         section = components.get("extensions", found) if found else HealthCheck()
-        return section if isinstance(section, HealthCheck) else None
-    health = None
+        return {"health_check": section} if section is not None else {}
+    on: dict[str, Section] = {}
     for index, extension in enumerate(extensions or []):
         key = f"service.extensions[{index}]"
         extension_type = type_of(extension)
@@ -49,11 +49,11 @@ def health_check(
             problems.error(key, f"unknown extension {extension}", hint)
         elif extension in components.sections["extensions"]:
             section = components.get("extensions", extension)
-            health = section if isinstance(section, HealthCheck) else health
+            on |= {extension_type: section} if section is not None else {}
         elif not unbuilt.refuse_component("extensions", extension_type, key, problems):
-            health = HealthCheck()
+            on[extension_type] = TYPES["extensions"][extension_type]()
     _warn_of_unused("extensions", extensions or [], "service.extensions", components, problems)
-    return health
+    return on
 
 
 def _everything(components: Components) -> dict[str, Pipeline]:

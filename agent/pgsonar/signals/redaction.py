@@ -64,6 +64,18 @@ class Redaction:
         """Keyed: all addresses of IPv4 can be hashed in minutes."""
         return hashlib.blake2b(name.encode(), digest_size=_DIGEST, key=self._key).hexdigest()
 
+    def address(self, name: str) -> str:
+        """The word for an address."""
+        return self._address(name)
+
+    def user(self, name: str) -> str:
+        """The word for a user."""
+        return self._user(name)
+
+    def application(self, name: str) -> str:
+        """What an application calls itself, without the address of its host."""
+        return self._application(name)
+
     def finding(self, finding: Finding) -> Finding:
         """The finding without what is not to be told."""
         if not self._is_on:
