@@ -25,6 +25,7 @@ KINDS = (
     "pool_exhausted",
 )
 AFTER = 2.0
+LOWERED = ", ".join(f"{kind}: {{after: {AFTER:g}s}}" for kind in KINDS)
 SLOTS = 30
 STUCK_USER = "legacy_etl"
 
@@ -38,13 +39,14 @@ def postgres(major: int, **settings) -> Postgres:
 class Agent:
     """`pgsonar run` with every threshold at two seconds and the file exporter."""
 
-    def __init__(self, folder: Path, targets: str, receivers: str = "", before: list[str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, targets: str, receivers: str = "", before: list[str] | None = None, leaks: str = LOWERED
+    ) -> None:
         self.path = folder / "out.jsonl"
         config = folder / "agent.yaml"
-        lowered = ", ".join(f"{kind}: {{after: {AFTER:g}s}}" for kind in KINDS)
         config.write_text(
             f"receivers: {{sockets: {{targets: {targets}}}{receivers}}}\n"
-            f"processors: {{leaks: {{{lowered}}}}}\n"
+            f"processors: {{leaks: {{{leaks}}}}}\n"
             f"exporters: {{file: {{path: {self.path}}}}}\n"
             "service: {telemetry: {metrics: {interval: 1s}}}\n"
         )
@@ -55,7 +57,12 @@ class Agent:
                 stderr=log,
                 env=environment(),
             )
-        self.wait_for(lambda: self.points("pgsonar.connection.count"), 15, "the agent does not see the server")
+        try:
+            self.wait_for(lambda: self.points("pgsonar.connection.count"), 15, "the agent does not see the server")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def stop(self) -> float:
         """Stops it as a service does; returns how long that took."""
