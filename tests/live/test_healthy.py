@@ -6,6 +6,7 @@ and the client's side. `PGSONAR_HEALTHY_SECONDS=600` (make healthy) plays each w
 
 import contextlib
 import os
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -137,7 +138,8 @@ def play(names, server, bouncers):
         for name in names:
             places = [server, bouncers[name]] if name in bouncers else [server]
             played[name] = threads.submit(WORKLOADS[name], *places, SECONDS)
-    return [f"{name} failed: {error!r}" for name, work in played.items() if (error := work.exception())]
+    errors = {name: error for name, work in played.items() if (error := work.exception())}
+    return [f"{name} failed: {''.join(traceback.format_exception(error))}" for name, error in errors.items()]
 
 
 def reports(agents):
@@ -160,7 +162,8 @@ def test_healthy_work_is_not_reported(server, watched, group):
     for agent in agents.values():
         agent.stop()
 
-    assert reports(agents) + failed == []
+    told = reports(agents) + failed
+    assert not told, "\n".join(told)
     with_logins = agents["with logins"]
     assert with_logins.points("pgsonar.role.connections"), "the login told nothing"
     assert bool(with_logins.points("db.client.connection.count")) == bool(bouncers), "the consoles told nothing"
