@@ -8,7 +8,7 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak sanitize fuzz storm wheel readme clean
+.PHONY: help demo test lint bench soak healthy sanitize fuzz storm wheel readme clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ bench: $(VENV)/.bench ## measure everything beside its goal, half an hour (SHORT
 
 soak: $(VENV)/.bench ## an hour of sessions that come and go: the agent's memory (needs root)
 	PGSONAR_CHURN_MINUTES=60 $(BIN)/python -m pytest benchmarks/test_agent.py -k churn -p no:randomly
+
+healthy: $(VENV)/.test ## two hours of work that must not be reported: each workload ten minutes, on three majors
+	PGSONAR_HEALTHY_SECONDS=600 $(BIN)/python -m pytest -p no:randomly tests/live/test_healthy.py
 
 sanitize: $(VENV)/.test ## run the tests under the address and undefined behaviour sanitizers
 	rm -rf build/sanitized && mkdir -p build/sanitized

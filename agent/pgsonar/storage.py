@@ -111,20 +111,24 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         database.execute("pragma journal_mode = wal")
         database.execute("pragma synchronous = normal")
-        (version,) = database.execute("pragma user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise ConfigError(
-                f"{path} is of version {version}, and this pgsonar knows {len(MIGRATIONS)}",
-                "a later pgsonar wrote it: run that one, or move the file away (what is open is then forgotten)",
-            )
-        for number, statement in enumerate(MIGRATIONS[version:], version + 1):
-            with database:
-                database.execute(statement)
-                database.execute(f"pragma user_version = {number}")
+        _bring_up_to_date(database, path)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _bring_up_to_date(database: sqlite3.Connection, path: Path) -> None:
+    (version,) = database.execute("pragma user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            f"{path} is of version {version}, and this pgsonar knows {len(MIGRATIONS)}",
+            "a later pgsonar wrote it: run that one, or move the file away (what is open is then forgotten)",
+        )
+    for number, statement in enumerate(MIGRATIONS[version:], version + 1):
+        with database:
+            database.execute(statement)
+            database.execute(f"pragma user_version = {number}")
 
 
 def _encode(episode: Episode) -> str:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,13 @@ KINDS = (
     "pool_exhausted",
 )
 AFTER = 2.0
+
+
+def lowered(**after: float) -> str:
+    """Thresholds of two seconds, or as given."""
+    return ", ".join(f"{kind}: {{after: {after.get(kind, AFTER):g}s}}" for kind in KINDS)
+
+
 SLOTS = 30
 STUCK_USER = "legacy_etl"
 
@@ -37,23 +43,16 @@ def postgres(major: int, **settings) -> Postgres:
 
 
 class Agent:
-    """`pgsonar run` with every threshold at two seconds, but for those in `after`, and the file exporter."""
+    """`pgsonar run` with thresholds of two seconds, or those in `leaks`, and the file exporter."""
 
     def __init__(
-        self,
-        folder: Path,
-        targets: str,
-        receivers: str = "",
-        before: list[str] | None = None,
-        after: Mapping[str, float] = {},
-        leaks: str | None = None,
+        self, folder: Path, targets: str, receivers: str = "", before: list[str] | None = None, leaks: str = lowered()
     ) -> None:
         self.path = folder / "out.jsonl"
         config = folder / "agent.yaml"
-        lowered = ", ".join(f"{kind}: {{after: {after.get(kind, AFTER):g}s}}" for kind in KINDS)
         config.write_text(
             f"receivers: {{sockets: {{targets: {targets}}}{receivers}}}\n"
-            f"processors: {{leaks: {leaks or f'{{{lowered}}}'}}}\n"
+            f"processors: {{leaks: {{{leaks}}}}}\n"
             f"exporters: {{file: {{path: {self.path}}}}}\n"
             "service: {telemetry: {metrics: {interval: 1s}}}\n"
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pgsonar.demo.clients import WireClient
-from playing import AFTER, Agent, flat, postgres
+from playing import AFTER, Agent, flat, lowered, postgres
 
 pytestmark = pytest.mark.live
 PROGRAMS = Path(__file__).parent / "pools"
@@ -143,7 +143,7 @@ def shops_database(slots, **settings):
 
 def watched(folder, server, **after):
     login = f"{{endpoint: '127.0.0.1:{server.port}', username: watcher, collection_interval: 1s}}"
-    return Agent(folder, target(server), receivers=f", postgresql: {login}", after=after)
+    return Agent(folder, target(server), receivers=f", postgresql: {login}", leaks=lowered(**after))
 
 
 def target(server):

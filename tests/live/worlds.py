@@ -52,4 +52,4 @@ def watch(world, folder, *, leaks=None, login=True):
             more += f", pgbouncer/{name}: {{endpoint: '{bouncer.directory}:{bouncer.port}', username: stats,"
             more += " collection_interval: 1s}"
     targets = f"[{{name: db, port: {world.server.port}}}], side: both"
-    return Agent(folder, targets, more, leaks=json.dumps(CONFIGURATION if leaks is None else leaks))
+    return Agent(folder, targets, more, leaks=json.dumps(CONFIGURATION if leaks is None else leaks)[1:-1])

@@ -16,9 +16,9 @@ PROTOCOL_3 = 196608
 TERMINATE = b"X\0\0\0\4"
 
 
-def _connect(host: str, port: int) -> socket.socket:
+def _connect(host: str, port: int, source: str | None) -> socket.socket:
     if not host.startswith("/"):
-        return socket.create_connection((host, port), timeout=10)
+        return socket.create_connection((host, port), timeout=10, source_address=(source, 0) if source else None)
     local = socket.socket(socket.AF_UNIX)
     local.settimeout(10)
     try:
@@ -30,10 +30,15 @@ def _connect(host: str, port: int) -> socket.socket:
 
 
 class WireClient:
-    """A connection of one user, logged in unless `login` is False; `host` may be the directory of a unix socket."""
+    """A connection of one user, logged in unless `login` is False, from the address `source` if one is given.
 
-    def __init__(self, port: int, user: str, *, login: bool = True, host: str = "127.0.0.1") -> None:
-        self.socket = _connect(host, port)
+    `host` may be the directory of a unix socket.
+    """
+
+    def __init__(
+        self, port: int, user: str, *, login: bool = True, host: str = "127.0.0.1", source: str | None = None
+    ) -> None:
+        self.socket = _connect(host, port, source)
         self.backend_pid: int | None = None
         parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", "postgres")) + b"\0"
         self.socket.sendall(struct.pack("!II", 8 + len(parameters), PROTOCOL_3) + parameters)
