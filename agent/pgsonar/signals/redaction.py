@@ -25,6 +25,7 @@ _REMEMBERED = 100_000
 _DIGEST = 8  # bytes: 16 characters
 _APPLICATION = "postgresql.application_name"
 _ADDED_HOST = re.compile(r" - (\S+):\d+$")
+_POOLER, _SUBNET, _ROLE = "pgsonar.pooler", "pgsonar.network.subnet", "pgsonar.limit.role"
 _TELLING = ("pgsonar.evidence.title", "pgsonar.connection.key")  # evidence that holds both
 
 
@@ -98,17 +99,29 @@ class Redaction:
         told = {key: value for key, value in evidence.items() if key not in _TELLING}
         if _APPLICATION in told:
             told[_APPLICATION] = self._application(str(told[_APPLICATION]))
-        if "pgsonar.pooler" in told:
-            address, _, port = str(told["pgsonar.pooler"]).rpartition(":")
-            told["pgsonar.pooler"] = f"{self._address(address)}:{port}"
+        for key, rewrite in ((_POOLER, self._label), (_SUBNET, self._address), (_ROLE, self._user)):
+            if key in told:
+                told[key] = rewrite(str(told[key]))
         return told
+
+    def _label(self, label: str) -> str:
+        """`host:port`."""
+        address, _, port = label.rpartition(":")
+        return f"{self._address(address)}:{port}"
 
     def _application(self, name: str) -> str:
         """PgBouncer's application_name_add_host appends the client."""
         return _ADDED_HOST.sub(lambda found: f" - {self._address(found[1])}", name)
 
     def _identity(self, finding: Finding) -> str:
-        """It is `user@address`, an address or a user; see detectors.evidence.who."""
+        """It is `user@address`, an address or a user (see detectors.evidence.who), or what the evidence names."""
+        evidence = finding.evidence
+        if finding.identity == evidence.get(_POOLER):
+            return self._label(finding.identity)
+        if finding.identity == evidence.get(_SUBNET):
+            return self._address(finding.identity)
+        if finding.user and finding.identity == f"role {finding.user}":
+            return f"role {self._user(finding.user)}"
         user, at, address = finding.identity.rpartition("@")
         if at:
             return f"{self._user(user)}@{self._address(address)}"
