@@ -21,6 +21,11 @@ class Correlation:
 
     def __init__(self) -> None:
         self.disagreements: dict[str, int] = defaultdict(int)  # by server: title and inode name different sockets
+        self._lost: dict[tuple[str, int, int], int] = {}  # (server, pid, client's port): an earlier run saw it vanish
+
+    def recall_lost(self, server: str, pid: int, port: int, at: int) -> None:
+        """A backend whose connection an earlier run saw leave the kernel's tables."""
+        self._lost[server, pid, port] = at
 
     def bind(self, server: Server, backends: Iterable[Backend], table: ConnectionTable) -> None:
         """Binds what is not bound yet, and follows what is.
@@ -42,6 +47,8 @@ class Correlation:
                     taken.add(found.id)
             connection = backend.connection
             if connection is None:
+                if self._lost and backend.socket_lost_at is None:
+                    backend.socket_lost_at = self._lost.pop((server.id, backend.pid, backend.title.port or 0), None)
                 continue
             backend.still_since = max(backend.still_since, connection.moved_at)
             if connection.closed_at is not None and backend.socket_lost_at is None:

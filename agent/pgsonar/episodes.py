@@ -68,6 +68,7 @@ class EpisodeTracker:
         self._restored: dict[EpisodeKey, int] = {}  # left open by an earlier run and not seen yet: since when
         self._causes = Causes()
         self.opened: Counter[tuple[str, str, Severity]] = Counter()  # (server, kind, severity at opening), ever
+        self.told = 0  # events, ever
         self.flaps: Counter[tuple[str, str]] = Counter()  # (server, kind): ends that were no ends, ever
 
     @property
@@ -258,6 +259,7 @@ class EpisodeTracker:
     def _tell(self, name: str, episode: Episode, because: str, now: Moment) -> EpisodeEvent:
         if because not in _CHANGE_NOTHING:
             episode.state = TRANSITIONS[episode.state, because]
+        self.told += 1
         episode.updated_at = now.at
         episode.told_members = len(episode.members)
         episode.told_page, episode.told_root = episode.pages, episode.root

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from pgsonar.attribution import Attribution
@@ -31,6 +31,7 @@ from pgsonar.model import (
     ClientSight,
     Connection,
     Destination,
+    Episode,
     Finding,
     LogCounts,
     Moment,
@@ -442,9 +443,21 @@ class Pipeline:
         """Everybody who is asked in a thread of its own."""
         return [*self.sources.databases, *self.sources.consoles, *([self.sources.names] if self.sources.names else [])]
 
-    def stop(self, now: Moment) -> None:
-        """Ends what is open, because nobody will watch it any more, and sends the last metrics."""
-        self._reporter.tell(self.episodes.end_all("agent_stopped", now))
+    def resume(self, episodes: Iterable[Episode], at: int) -> None:
+        """Goes on with what an earlier run of the agent left open."""
+        episodes = list(episodes)
+        self.episodes.restore(episodes, at)
+        for episode in episodes:
+            if episode.kind == "idle_leak":
+                self.growth.restore(episode.server.id, episode.identity, episode.onset, at)
+            if episode.kind == "orphaned_backend_no_socket":
+                for member in episode.members:
+                    self.correlation.recall_lost(episode.server.id, member.pid or 0, member.port or 0, member.onset)
+
+    def stop(self, now: Moment, *, ends: bool = True) -> None:
+        """Sends the last metrics. What is open ends, unless another run will go on with it."""
+        if ends:
+            self._reporter.tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
 
 

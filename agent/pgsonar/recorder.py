@@ -152,8 +152,8 @@ class RecordedPipeline(Pipeline):
         finally:
             self._recorder.end_of(Stage.EXPORT, now, self)
 
-    def stop(self, now: Moment) -> None:
+    def stop(self, now: Moment, *, ends: bool = True) -> None:
         try:
-            super().stop(now)
+            super().stop(now, ends=ends)
         finally:
             self._recorder.end_of(Stage.STOP, now, self)

@@ -28,6 +28,7 @@ from pgsonar.signals.identity import Identity
 if TYPE_CHECKING:
     from pgsonar.flight import FlightRecorder
     from pgsonar.recorder import Sink
+    from pgsonar.storage import StateDirectory
 
 log = logging.getLogger("pgsonar")
 
@@ -37,6 +38,7 @@ TITLES = 0.25
 SLOWEST_TITLES = 1.0  # when max_cpu stretches them
 SETTLE = 1.0
 LOOK = 0.5
+KEEP = 10.0  # between two times that what is open is written down, when nothing was told of it
 DRAIN = 0.1
 STOP_WITHIN = 4.0  # seconds for the exporters to flush; SIGTERM promises five in all
 EXPORTER_FAILING = 300.0  # seconds after which a failing exporter makes the agent unhealthy
@@ -73,6 +75,9 @@ class Service:
         """What the pipeline reads is written to `sink` as well, else to the flight recorder, if that is on."""
         self.stop = stop or threading.Event()
         self._config = config
+        self._state = self._open_state()
+        self._kept = -1  # events that had been told when the state was written last
+        self._keep = Due(KEEP)
         self._flight = self._open_flight_recorder()
         self._exporters: dict[str, Exporter] = {name: build(name, part) for name, part in config.exporters.items()}
         self._sources = open_sources(config)
@@ -88,6 +93,13 @@ class Service:
         self._waiting_said = False
         self._title_cpu = 0  # ns
         self._failed_stages: set[str] = set()
+
+    def _open_state(self) -> StateDirectory | None:
+        if self._config.file_storage is None:
+            return None
+        from pgsonar.storage import StateDirectory  # noqa: PLC0415 - SQLite, for those who keep state
+
+        return StateDirectory(self._config.file_storage.directory)
 
     def _open_flight_recorder(self) -> FlightRecorder | None:
         if self._config.flight_recorder is None:
@@ -124,6 +136,9 @@ class Service:
         self._sources.sampler.start()
         for poller in self._sources.pollers():
             poller.start()
+        if self._state is not None:
+            now = clock.now()
+            self._pipeline.resume(self._state.load(now), now.at)
         try:
             self._work()
         finally:
@@ -148,10 +163,19 @@ class Service:
                 self._guard("titles", self._read_titles)
             if look(at):
                 self._guard("detection", lambda: pipeline.slow_tick(clock.now()))
+                self._guard("state", self._keep_state)
             if metrics(at):
                 self._guard("metrics", lambda: pipeline.export_tick(clock.now()))
             if settle(at):
                 self._guard("budget", lambda: self._keep_budget(titles))
+
+    def _keep_state(self) -> None:
+        """Writes down what is open whenever something was told of it, and now and then who is in it."""
+        episodes, now = self._pipeline.episodes, clock.now()
+        if self._state is None or (episodes.told == self._kept and not (episodes.open and self._keep(now.at))):
+            return
+        self._state.save(episodes.open, now)
+        self._kept = episodes.told
 
     def _read_titles(self) -> None:
         begun = time.thread_time_ns()
@@ -220,6 +244,7 @@ class Service:
         if not pipeline.servers and self._sources.sees_servers:
             reasons.append("waiting for a first PostgreSQL server")
         reasons += degraded(pipeline)
+        reasons += [self._state.problem] if self._state is not None and self._state.problem else []
         reasons += [f"{stage} failed {count} times" for stage, count in list(pipeline.failures.items())]
         servers = [
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
@@ -256,7 +281,10 @@ class Service:
         self._sources.sampler.stop()
         for poller in self._sources.pollers():
             poller.stop(LOGIN_STOPS_WITHIN)
-        self._guard("stop", lambda: self._pipeline.stop(clock.now()))
+        self._guard("stop", lambda: self._pipeline.stop(clock.now(), ends=self._state is None))
+        if self._state is not None:
+            self._guard("state", self._keep_state)
+            self._state.close()
         if self._flight is not None:
             self._flight.close()
         threads = [

@@ -8,7 +8,6 @@ from pgsonar.detectors import rules
 REFUSED = {
     "processors: {owners: }": "processors.owners",
     "exporters: {prometheus: }": "exporters.prometheus",
-    "extensions: {file_storage: }": "extensions.file_storage",
     "service: {extensions: [status_page]}": "service.extensions[0]",
     "exporters: {otlp_http: {temporality: delta}}": "exporters.otlp_http.temporality: delta",
     "exporters: {otlp_grpc/a: {preset: datadog}}": "exporters.otlp_grpc/a.preset",

@@ -46,7 +46,13 @@ class Agent:
     """`pgsonar run` with thresholds of two seconds, or those in `leaks`, and the file exporter."""
 
     def __init__(
-        self, folder: Path, targets: str, receivers: str = "", before: list[str] | None = None, leaks: str = lowered()
+        self,
+        folder: Path,
+        targets: str,
+        receivers: str = "",
+        before: list[str] | None = None,
+        leaks: str = lowered(),
+        settings: tuple[str, ...] = (),
     ) -> None:
         self.path = folder / "out.jsonl"
         config = folder / "agent.yaml"
@@ -56,10 +62,11 @@ class Agent:
             f"exporters: {{file: {{path: {self.path}}}}}\n"
             "service: {telemetry: {metrics: {interval: 1s}}}\n"
         )
+        more = [word for setting in settings for word in ("--set", setting)]
         self.log = folder / "agent.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*(before or []), sys.executable, "-m", "pgsonar", "run", "--config", str(config)],
+                [*(before or []), sys.executable, "-m", "pgsonar", "run", "--config", str(config), *more],
                 stderr=log,
                 env=environment(),
             )

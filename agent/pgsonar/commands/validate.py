@@ -42,6 +42,8 @@ def report_lines(config: Config) -> list[str]:
             where = _destination(name, config.exporters[name], signal)
             lines.append(f"           -> {name}{where and f' ({where})'}")
     lines.append(f"  health:  {f'http://{config.health_check.endpoint}' if config.health_check else 'off'}")
+    if config.file_storage is not None:
+        lines.append(f"  state:   {config.file_storage.directory}")
     lines += [f"warning: {warning}" for warning in config.warnings]
     return lines
 

@@ -42,6 +42,9 @@ def check_components(components: Components, problems: Problems) -> None:
                 _check_file(section, key, problems)
             elif isinstance(section, schema.HealthCheck):
                 _tell(f"{key}.endpoint", host_port_problem(section.endpoint, listens=True), section.endpoint, problems)
+            elif isinstance(section, schema.FileStorage):
+                if not section.directory.startswith("/"):
+                    problems.error(f"{key}.directory", f"expected an absolute path, got {section.directory!r}")
             elif isinstance(section, schema.FlightRecorder):
                 _check_flight_recorder(section, key, problems)
 

@@ -19,6 +19,7 @@ from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.reading import Document, merge, read_all
 from pgsonar.config.schema import (
     Config,
+    FileStorage,
     FlightRecorder,
     HealthCheck,
     LeaksProcessor,
@@ -54,6 +55,7 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
     check_telemetry(service.telemetry, problems)
     problems.stop_if_any()
     health, recorder = extensions.get("health_check"), extensions.get("flight_recorder")
+    storage = extensions.get("file_storage")
     return Config(
         sockets=_sockets(components),
         postgresql=_used("receivers", PostgresqlReceiver, components, pipelines),
@@ -63,6 +65,7 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
         exporters=_used("exporters", Section, components, pipelines),
         pipelines=pipelines,
         health_check=health if isinstance(health, HealthCheck) else None,
+        file_storage=storage if isinstance(storage, FileStorage) else None,
         flight_recorder=recorder if isinstance(recorder, FlightRecorder) else None,
         telemetry=service.telemetry,
         warnings=problems.warnings,

@@ -364,6 +364,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     exporters: dict[str, Section]  # only those a pipeline uses
     pipelines: Pipelines
     health_check: HealthCheck | None
+    file_storage: FileStorage | None
     flight_recorder: FlightRecorder | None
     telemetry: Telemetry
     warnings: list[str] = []  # accepted, with a remark for the log

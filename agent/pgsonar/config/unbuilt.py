@@ -13,7 +13,7 @@ COMPONENTS: dict[str, frozenset[str]] = {
     "receivers": frozenset(),
     "processors": frozenset({"owners"}),
     "exporters": frozenset({"prometheus"}),
-    "extensions": frozenset({"file_storage", "status_page"}),
+    "extensions": frozenset({"status_page"}),
 }
 
 # Section, key, and the values that are refused; None refuses every value that is not empty.

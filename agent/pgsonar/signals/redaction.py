@@ -26,7 +26,8 @@ _DIGEST = 8  # bytes: 16 characters
 _APPLICATION = "postgresql.application_name"
 _ADDED_HOST = re.compile(r" - (\S+):\d+$")
 _POOLER, _SUBNET, _ROLE = "pgsonar.pooler", "pgsonar.network.subnet", "pgsonar.limit.role"
-_TELLING = ("pgsonar.evidence.title", "pgsonar.connection.key")  # evidence that holds both
+# Evidence that holds an address and more, or a user and more.
+_TELLING = ("pgsonar.evidence.title", "pgsonar.connection.key", "db.client.connection.pool.name")
 
 
 class _Numbers:
@@ -99,35 +100,36 @@ class Redaction:
         told = {key: value for key, value in evidence.items() if key not in _TELLING}
         if _APPLICATION in told:
             told[_APPLICATION] = self._application(str(told[_APPLICATION]))
-        for key, rewrite in ((_POOLER, self._label), (_SUBNET, self._address), (_ROLE, self._user)):
+        if _POOLER in told:
+            told[_POOLER] = self._pooler(str(told[_POOLER]))
+        for key, rewrite in ((_SUBNET, self._address), (_ROLE, self._user)):
             if key in told:
                 told[key] = rewrite(str(told[key]))
         return told
-
-    def _label(self, label: str) -> str:
-        """`host:port`."""
-        address, _, port = label.rpartition(":")
-        return f"{self._address(address)}:{port}"
 
     def _application(self, name: str) -> str:
         """PgBouncer's application_name_add_host appends the client."""
         return _ADDED_HOST.sub(lambda found: f" - {self._address(found[1])}", name)
 
     def _identity(self, finding: Finding) -> str:
-        """It is `user@address`, an address or a user (see detectors.evidence.who), or what the evidence names."""
-        evidence = finding.evidence
-        if finding.identity == evidence.get(_POOLER):
-            return self._label(finding.identity)
-        if finding.identity == evidence.get(_SUBNET):
-            return self._address(finding.identity)
-        if finding.user and finding.identity == f"role {finding.user}":
+        """What it is made of, rewritten: an address, a user, a network, a pooler, or two of these."""
+        identity = finding.identity
+        if identity == finding.user:
+            return self._user(identity)
+        if finding.user is not None and identity == f"role {finding.user}":
             return f"role {self._user(finding.user)}"
-        user, at, address = finding.identity.rpartition("@")
+        if identity == finding.address or identity == finding.evidence.get(_SUBNET):
+            return self._address(identity)
+        if identity == finding.evidence.get(_POOLER):
+            return self._pooler(identity)
+        user, at, place = identity.rpartition("@")
         if at:
-            return f"{self._user(user)}@{self._address(address)}"
-        if address == finding.user:
-            return self._user(address)
-        return self._address(address) if address == finding.address else address
+            return f"{self._user(user)}@{place if place == finding.database else self._address(place)}"
+        return identity
+
+    def _pooler(self, label: str) -> str:
+        address, _, port = label.rpartition(":")
+        return f"{self._address(address)}:{port}"
 
     def pooling(self, pooling: Pooling) -> Pooling:
         """Pools are named by their users too."""

@@ -129,6 +129,9 @@ class ClientFinder:
                     astray.append((netns, one.hop))
             dialled = {one.hop: one.server for one in there if one.server != one.hop.local}
             holders = self._holders.find(netns, self._namespaces.pids(netns), inodes, users, deadline)
+            missed = {inode: hop for inode, hop in inodes.items() if hop in holders and holders[hop] is None}
+            if missed and self._namespaces.list_again(at_once=True):  # its process may have just begun
+                holders |= self._holders.find(netns, self._namespaces.pids(netns), missed, users, deadline + BUDGET)
             for hop, client in holders.items():
                 found[hop] = client._replace(dialled=dialled.get(hop)) if client is not None else None
         return astray
@@ -181,6 +184,10 @@ class ClientFinder:
         if wanted:
             everybody = sorted(pid for _, pids in self._namespaces for pid in pids)
             found |= self._holders.find(_EVERYWHERE, everybody, wanted, None, deadline)
+            missed = {inode: end for inode, end in wanted.items() if end in found and found[end] is None}
+            if missed and self._namespaces.list_again(at_once=True):
+                everybody = sorted(pid for _, pids in self._namespaces for pid in pids)
+                found |= self._holders.find(_EVERYWHERE, everybody, missed, None, deadline + BUDGET)
         return found
 
     def _unix_ends(self, pids: Iterable[int]) -> dict[int, UnixEnd]:

@@ -16,6 +16,8 @@ from pgsonar.sources.processes import Processes
 
 OFTEN, SELDOM = 2.0, 60.0  # seconds until the namespaces of the host are listed anew, which depends on
 SHARE = 300  # times what it takes
+AT_ONCE = 0.5  # and for a process that has just begun, SHARE_AT_ONCE times that
+SHARE_AT_ONCE = 30
 
 
 def pause(cost: float) -> float:
@@ -39,11 +41,12 @@ class HostNamespaces:
         self._processes = processes
         self._namespaces: dict[int, _Namespace] = {}
         self._due = 0.0
+        self._due_at_once = 0.0
 
-    def list_again(self) -> bool:
-        """Lists them, if that was not done lately; whether it was done now."""
+    def list_again(self, *, at_once: bool = False) -> bool:
+        """Lists them, if that was not done lately; whether it was done now. `at_once`: somebody is missed."""
         begun = time.monotonic()
-        if begun < self._due:
+        if begun < (self._due_at_once if at_once else self._due):
             return False
         namespaces: dict[int, _Namespace] = {}
         for pid in self._processes.pids():
@@ -53,6 +56,7 @@ class HostNamespaces:
         self._namespaces = namespaces
         now = time.monotonic()
         self._due = now + pause(now - begun)
+        self._due_at_once = now + max(AT_ONCE, SHARE_AT_ONCE * (now - begun))
         return True
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
