@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from pgsonar.model import SECOND, Episode, Severity
+from pgsonar.model import SECOND, Activity, Backend, Episode, Severity, Sight, TcpState
 
 TIGHT = 0.8  # share of the slots
 TIGHT_FOR = 300 * SECOND
@@ -30,6 +30,7 @@ _EXPLAINED_BY = {
     "idle_in_transaction": ("network_path", "half_open"),
     "idle_leak": ("network_path", "half_open"),
 }
+_IDLE = ("idle_in_transaction", "idle_leak")
 _ORPHANS = ("orphaned_backend", "orphaned_backend_no_socket")
 _ALWAYS = ("accept_queue", "network_path", "pooler_waiting")
 _AT_CRITICAL = ("pool_exhausted", "auth_stuck")
@@ -72,6 +73,23 @@ class Causes:
             waits = any(finding.evidence.get("pgsonar.leak.waits_for_lock") for finding in episode.findings)
             return waits or len(episode.members) >= MANY_ORPHANS or at - max(since, episode.onset) >= TIGHT_FOR
         return episode.kind in _ALWAYS
+
+
+def suspects(sight: Sight, episodes: Iterable[Episode]) -> list[Backend]:
+    """Idle sessions whose client may have gone unseen: those that leak, and those from where others fell silent."""
+    there = [episode for episode in episodes if episode.server.id == sight.server.id]
+    leaking = {member.pid for episode in there if episode.kind in _IDLE for member in episode.members}
+    silent = {m.address for episode in there if episode.kind in ("half_open", "network_path") for m in episode.members}
+    return [
+        backend
+        for backend in sight.backends
+        if backend.title.activity in (Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED)
+        and (connection := backend.connection) is not None
+        and connection.socket.state == TcpState.ESTABLISHED
+        and connection.socket.inode
+        and connection.silent_since is None
+        and (backend.pid in leaking or connection.socket.remote.address in silent)
+    ]
 
 
 def _root(episode: Episode, episodes: Iterable[Episode]) -> Episode | None:

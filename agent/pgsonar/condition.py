@@ -38,6 +38,8 @@ def degraded(pipeline: Pipeline) -> list[str]:
     reasons = unwatched(pipeline)
     reasons += [p for poller in pipeline.pollers() if (p := poller.problem)]
     reasons += pipeline.log_problems
+    probe = pipeline.sources.probe
+    reasons += [probe.problem] if probe is not None and probe.problem else []
     reasons += [missing for pooler in pipeline.poolers.poolers.values() for missing in pooler.missing]
     for server in pipeline.servers.values():
         if server.limits.guessed:

@@ -19,6 +19,7 @@ from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
 from pgsonar.sources.conntrack import read_translations
 from pgsonar.sources.hostnamespaces import HostNamespaces
+from pgsonar.sources.keepalive import KeepaliveProbe
 from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
@@ -114,6 +115,7 @@ def open_sources(config: Config) -> OpenSources:
         logs=ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
         if config.serverlog
         else None,
+        probe=KeepaliveProbe() if config.leaks is not None and config.leaks.half_open.probe else None,
         source=config.sockets.source,
         destroy_events=config.sockets.destroy_events,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from pgsonar.attribution import Attribution
 from pgsonar.backends import BackendTable, settle_doubt
+from pgsonar.causes import suspects
 from pgsonar.client_side import NAMED, by_destination, outgoing
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
@@ -253,7 +254,17 @@ class Pipeline:
             sight.server.id: (sight.server, Slots(sight.ledger.used, sight.ledger.limits.ceiling)) for sight in sights
         }
         self._reporter.tell(self.episodes.update(findings, seen, now))
+        self._probe(sights, now.at)
         return sights
+
+    def _probe(self, sights: Iterable[Sight], at: int) -> None:
+        """Asks the clients of idle sessions that are suspected already whether they are still there."""
+        if self.sources.probe is None:
+            return
+        for sight in sights:
+            for backend in suspects(sight, self.episodes.open):
+                self.sources.probe.ask(backend.pid, backend.connection.socket.inode if backend.connection else 0, at)
+        self.sources.probe.settle(at)
 
     def findings(
         self,
@@ -456,6 +467,8 @@ class Pipeline:
 
     def stop(self, now: Moment, *, ends: bool = True) -> None:
         """Sends the last metrics. What is open ends, unless another run will go on with it."""
+        if self.sources.probe is not None:
+            self.sources.probe.close()
         if ends:
             self._reporter.tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)

@@ -96,6 +96,16 @@ class LogSource(Protocol):
     def problems(self) -> list[str]: ...
 
 
+class ClientProbe(Protocol):
+    """Asks clients whether they are still there; see sources.keepalive.KeepaliveProbe."""
+
+    @property
+    def problem(self) -> str | None: ...
+    def ask(self, pid: int, inode: int, at: int) -> None: ...
+    def settle(self, at: int) -> None: ...
+    def close(self) -> None: ...
+
+
 class Pace(Protocol):
     """How often is looked; see budget.Budget."""
 
@@ -125,6 +135,7 @@ class Sources:
     names: AnswerSource[dict[str, str]] | None = None  # of destinations, by address
     sees_servers: bool = True
     logs: LogSource | None = None
+    probe: ClientProbe | None = None
     source: str = "auto"
     destroy_events: str = "auto"
     proc: str = "/proc"

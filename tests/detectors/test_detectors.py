@@ -2,18 +2,49 @@
 
 import pytest
 
-from build import START, backend, connection, database_reading, server, sight, tcp, title
+from build import PORT, START, backend, connection, database_reading, server, sight, tcp, title
 from pgsonar.config.schema import LeakKind, LeaksProcessor, ShareKind
 from pgsonar.config.units import Duration
 from pgsonar.detectors import Rule, rules
 from pgsonar.detectors.accept_queue import AcceptQueue
 from pgsonar.detectors.auth_stuck import AuthStuck
+from pgsonar.detectors.backend_busy_unread_input import BackendBusyUnreadInput
+from pgsonar.detectors.client_socket_leak import ClientSocketLeak
+from pgsonar.detectors.connection_thrash import ConnectionThrash
+from pgsonar.detectors.half_open import HalfOpen
 from pgsonar.detectors.idle_in_transaction import IdleInTransaction
+from pgsonar.detectors.idle_leak import IdleLeak
+from pgsonar.detectors.long_query import LongQuery
+from pgsonar.detectors.network_path import NetworkPath
 from pgsonar.detectors.orphaned_backend import OrphanedBackend
 from pgsonar.detectors.orphaned_backend_no_socket import OrphanedBackendNoSocket
 from pgsonar.detectors.pool_exhausted import PoolExhausted
+from pgsonar.detectors.pooler_forgotten_server import PoolerForgottenServer
+from pgsonar.detectors.pooler_pinned import PoolerPinned
+from pgsonar.detectors.pooler_waiting import PoolerWaiting
 from pgsonar.detectors.prestartup_stuck import PrestartupStuck
-from pgsonar.model import SECOND, BackendKind, Limits, Severity, TcpState
+from pgsonar.detectors.role_or_database_limit import RoleOrDatabaseLimit
+from pgsonar.detectors.slow_reader import SlowReader
+from pgsonar.detectors.unaccounted import Unaccounted
+from pgsonar.model import (
+    SECOND,
+    BackendKind,
+    ClientProcess,
+    ClientSight,
+    Details,
+    Endpoint,
+    Growth,
+    Limits,
+    Pool,
+    PoolerClient,
+    PoolerReading,
+    PoolerSight,
+    Severity,
+    Socket,
+    TcpState,
+    Thrash,
+    Via,
+)
 
 NOW = START + 60 * SECOND
 
@@ -325,3 +356,272 @@ def test_a_kind_switched_off_has_no_rule_and_shares_come_from_the_configuration(
 
     assert "auth_stuck" not in by_kind
     assert by_kind["pool_exhausted"].detector.warning == 0.5
+
+
+def socket_of(port=40000, *, timer=2, tx=0, rx=0, probes=0, retransmits=0, since=None, address="10.0.0.7", **marks):
+    row = tcp(port, tx=tx, rx=rx, address=address)._replace(timer=timer, probes=probes, retransmits=retransmits)
+    made = connection(row, state_since=since)
+    for name, value in marks.items():
+        setattr(made, name, value)
+    return made
+
+
+def session_on(bound, activity="SELECT", pid=4711, **who):
+    return backend(title(activity, port=bound.socket.remote.port, **who), pid=pid, bound=bound)
+
+
+AGO = NOW - 30 * SECOND
+
+
+class TestHalfOpen:
+    def test_a_peer_that_answers_no_more_is_named_since_it_fell_silent(self):
+        bound = socket_of(timer=1, retransmits=5, tx=65, silent_since=AGO)
+        (found,) = find(HalfOpen(), [session_on(bound, "idle")], [bound])
+
+        assert (found.pid, found.onset, found.severity, found.opens) == (4711, AGO, Severity.HIGH, True)
+        assert found.evidence["pgsonar.evidence.unanswered"] == "a reply is not acknowledged"
+
+    def test_who_answers_is_silent_and_so_is_a_walsender_and_a_row_without_process(self):
+        answers = socket_of(timer=1, retransmits=4)
+        assert find(HalfOpen(), [session_on(answers)], [answers]) == []
+        bound = socket_of(timer=2, probes=1, silent_since=AGO)
+        standby = backend(title(kind=BackendKind.WALSENDER), bound=bound)
+        assert find(HalfOpen(), [standby], [bound]) == []
+        nobody = socket_of(silent_since=AGO)
+        nobody.socket = nobody.socket._replace(inode=0)
+        assert find(HalfOpen(), [], [nobody]) == []
+
+    def test_a_network_that_falls_silent_together_is_one_path_and_no_leaks(self):
+        there = [
+            socket_of(n, timer=2, probes=1, silent_since=AGO + n * SECOND, address=f"10.0.0.{n}") for n in range(1, 6)
+        ]
+        sessions = [session_on(one, pid=one.socket.remote.port) for one in there]
+        paths = find(NetworkPath(), sessions, there)
+
+        assert {f.opens for f in find(HalfOpen(), sessions, there)} == {False}
+        assert {f.identity for f in paths} == {"10.0.0.0/24"}
+        assert [f.pid for f in paths] == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize("case", ["few", "spread", "minority"])
+    def test_a_few_peers_are_no_path(self, case):
+        number = 4 if case == "few" else 5
+        step = 20 * SECOND if case == "spread" else 0
+        there = [socket_of(n, probes=1, silent_since=AGO + n * step) for n in range(1, number + 1)]
+        there += [socket_of(n) for n in range(10, 16 if case == "minority" else 10)]
+        sessions = [session_on(one, pid=one.socket.remote.port) for one in there]
+
+        assert find(NetworkPath(), sessions, there) == []
+        assert {f.opens for f in find(HalfOpen(), sessions, there)} == {True}
+
+
+class TestSlowReader:
+    def test_a_closed_window_counts_since_the_last_byte_was_taken(self):
+        bound = socket_of(timer=4, tx=1000, unsent_since=AGO, compared_at=NOW - SECOND)
+        (found,) = find(SlowReader(), [session_on(bound)], [bound])
+
+        assert (found.onset, found.counts_until, found.severity) == (AGO, NOW - SECOND, Severity.WARNING)
+
+    def test_a_cancelled_one_looks_idle_and_is_one_all_the_same(self):
+        bound = socket_of(timer=4, tx=1000, unsent_since=AGO)
+        assert find(SlowReader(), [session_on(bound, "idle")], [bound]) != []
+
+    @pytest.mark.parametrize(("timer", "probes"), [(1, 0), (2, 0), (4, 1)])
+    def test_a_busy_sender_and_a_silent_peer_are_none(self, timer, probes):
+        bound = socket_of(timer=timer, tx=1000, probes=probes, unsent_since=AGO)
+        assert find(SlowReader(), [session_on(bound)], [bound]) == []
+
+
+class TestBackendBusyUnreadInput:
+    def test_input_that_lies_unread_while_a_statement_runs(self):
+        bound = socket_of(rx=11050, unread_since=AGO)
+        (found,) = find(BackendBusyUnreadInput(), [session_on(bound)], [bound])
+        assert (found.onset, found.severity) == (AGO, Severity.INFO)
+
+    def test_a_session_at_rest_reads_and_is_none(self):
+        bound = socket_of(rx=5, unread_since=AGO)
+        assert find(BackendBusyUnreadInput(), [session_on(bound, "idle")], [bound]) == []
+
+
+class TestLongQuery:
+    @staticmethod
+    def told(last_received):
+        return Details(NOW - SECOND, 0, 0, 0, 0, 0, 0, last_received, last_received, 0, 0, 0, 0)
+
+    def test_tcp_info_tells_since_when_the_client_waits(self):
+        bound = socket_of(details=self.told(20_000))
+        (found,) = find(LongQuery(), [session_on(bound)], [bound])
+        assert (found.onset, found.counts_until) == (NOW - 21 * SECOND, NOW - SECOND)
+
+    def test_short_statements_behind_the_same_title_are_as_young_as_their_last_byte(self):
+        bound = socket_of(details=self.told(5))
+        (found,) = find(LongQuery(), [session_on(bound)], [bound])
+        assert found.counts_until - found.onset < SECOND
+
+    def test_without_either_nothing_is_said(self):
+        bound = socket_of()
+        assert find(LongQuery(), [session_on(bound)], [bound]) == []
+
+    @pytest.mark.parametrize("activity", ["COPY", "VACUUM", "CREATE INDEX", "idle", "idle in transaction"])
+    def test_what_is_long_by_nature_or_at_rest_is_none(self, activity):
+        bound = socket_of(details=self.told(20_000))
+        assert find(LongQuery(), [session_on(bound, activity)], [bound]) == []
+
+    def test_a_statement_that_waits_for_its_client_is_not_slow(self):
+        for marks in ({"timer": 4, "unsent_since": AGO}, {"timer": 1, "silent_since": AGO}):
+            bound = socket_of(details=self.told(20_000), **marks)
+            assert find(LongQuery(), [session_on(bound)], [bound]) == []
+
+
+class TestIdleLeak:
+    @staticmethod
+    def growing(number, **who):
+        backends = [backend(title("idle", **who), pid=n) for n in range(number)]
+        growth = Growth(NOW - 40 * SECOND, frozenset((b.pid, b.started) for b in backends), number + 2, 2, number, 0)
+        return {"growth": {"app@10.0.0.7": growth}}, backends
+
+    def test_growth_is_told_of_its_members_and_counts_from_the_third_window(self):
+        growth, backends = self.growing(5)
+        found = find(IdleLeak(window=10), backends, **growth)
+
+        assert [f.pid for f in found] == [0, 1, 2, 3, 4]
+        assert {(f.onset, f.counts_until) for f in found} == {(NOW - 40 * SECOND, NOW - 30 * SECOND)}
+        assert found[0].evidence["pgsonar.leak.connections"] == 7
+
+    def test_fewer_than_min_members_are_none(self):
+        growth, backends = self.growing(4)
+        assert find(IdleLeak(), backends, **growth) == []
+
+    def test_what_holds_sessions_on_purpose_is_information(self):
+        growth, backends = self.growing(5, user="postgres_exporter")
+        assert {f.severity for f in find(IdleLeak(), backends, **growth)} == {Severity.INFO}
+
+
+class TestRoleOrDatabaseLimit:
+    @staticmethod
+    def using(number, **changes):
+        reading = database_reading(role_limits={"app": 10}, database_limits={}, **changes)
+        return find(RoleOrDatabaseLimit(), [backend(title(), pid=n) for n in range(number)], reading=reading)
+
+    @pytest.mark.parametrize(("used", "severity"), [(8, "warning"), (9, "high"), (10, "critical")])
+    def test_it_is_judged_by_its_own_limit(self, used, severity):
+        (found,) = self.using(used)
+        assert (found.identity, found.severity.word, found.user) == ("role app", severity, "app")
+
+    def test_below_it_is_silent_and_in_between_only_holds(self):
+        assert self.using(7) == []
+        (held,) = find(
+            RoleOrDatabaseLimit(),
+            [backend(title(), pid=n) for n in range(31)],
+            reading=database_reading(database_limits={"shop": 40}),
+        )
+        assert (held.identity, held.opens) == ("database shop", False)
+
+    def test_a_refusal_tells_where_no_login_does(self):
+        (found,) = find(RoleOrDatabaseLimit(), [], refused_by={("database", "shop"): 3})
+        assert (found.identity, found.severity, found.opens) == ("database shop", Severity.CRITICAL, True)
+
+
+class TestConnectionThrash:
+    def test_the_client_is_named_with_its_rate(self):
+        (found,) = find(ConnectionThrash(), [backend(title(host="10.0.0.7"))], thrash=(Thrash("10.0.0.7", AGO, 170.0),))
+        assert (found.identity, found.user, found.onset) == ("10.0.0.7", "app", AGO)
+
+
+class TestUnaccounted:
+    def test_each_slot_that_is_not_listed_is_a_member(self):
+        hidden = backend(title("authentication"), pid=7)
+        (found,) = find(
+            Unaccounted(), [hidden, backend(title())], reading=database_reading(), unlisted={(7, hidden.started): AGO}
+        )
+        assert (found.pid, found.onset, found.counts_until) == (7, AGO, START)
+
+    def test_without_a_login_there_is_no_second_view(self):
+        assert find(Unaccounted(), [backend(title("authentication"))]) == []
+
+
+class TestForgottenServer:
+    def test_it_is_named_after_its_pooler(self):
+        bound = socket_of(since=AGO)
+        bound.socket = bound.socket._replace(state=TcpState.CLOSE_WAIT)
+        one = session_on(bound)
+        one.via = Via("10.4.1.7:6432", has_forgotten=True)
+        (found,) = find(PoolerForgottenServer(), [one], [bound])
+        assert (found.identity, found.pid, found.onset) == ("10.4.1.7:6432", 4711, AGO)
+        one.via = Via("10.4.1.7:6432")
+        assert find(PoolerForgottenServer(), [one], [bound]) == []
+
+
+class TestPoolers:
+    POOL = Pool("shop", "app", 2, 1, 2, 0, 0, 6.0, "transaction", 2)
+
+    @staticmethod
+    def client(ptr, link=None, **changes):
+        known = {"state": "active", "application": None, "address": "10.0.0.9", "port": int(ptr), "local": None}
+        return PoolerClient(ptr=ptr, link=link, user="app", database="shop", wait=0.0, **(known | changes))
+
+    def seen(self, pool, *clients, waiting=None, quiet=None):
+        reading = PoolerReading(
+            at=NOW, endpoint=Endpoint("db", 6432), version="1.18", pools=(pool,), clients=clients, servers=()
+        )
+        pooler = server(id="p", what="pgbouncer", address="db", port=6432)
+        return PoolerSight(pooler, reading, NOW, waiting or {}, quiet or {})
+
+    def test_a_pool_whose_clients_wait_long_names_the_one_that_waits_longest(self):
+        waits = self.client("3", state="waiting")
+        seen = self.seen(self.POOL, self.client("1", "a"), waits, waiting={("shop", "app"): AGO})
+        (found,) = PoolerWaiting().examine(seen)
+        assert (found.identity, found.port, found.onset) == ("app@shop", 3, AGO)
+        assert list(PoolerWaiting().examine(self.seen(self.POOL, waits))) == []
+
+    def test_a_full_pool_in_session_mode_whose_holders_ask_for_nothing(self):
+        pool = self.POOL._replace(mode="session", clients_waiting=0)
+        clients = [self.client("1", "a"), self.client("2", "b"), self.client("3")]
+        found = list(PoolerPinned().examine(self.seen(pool, *clients, quiet={"1": AGO, "2": NOW})))
+        assert [(f.port, f.onset, f.severity) for f in found] == [(1, AGO, Severity.INFO), (2, NOW, Severity.INFO)]
+
+    @pytest.mark.parametrize(
+        "changes", [{"mode": "transaction"}, {"paused": True}, {"servers_active": 1}, {"size": None}]
+    )
+    def test_a_pool_that_shares_or_has_room_is_silent(self, changes):
+        pool = self.POOL._replace(**{"mode": "session", **changes})
+        clients = [self.client("1", "a"), self.client("2", "b"), self.client("3")]
+        assert list(PoolerPinned().examine(self.seen(pool, *clients, quiet={"1": AGO}))) == []
+
+    def test_a_pool_that_serves_all_is_silent(self):
+        pool = self.POOL._replace(mode="session")
+        assert list(PoolerPinned().examine(self.seen(pool, self.client("1", "a"), quiet={"1": AGO}))) == []
+
+
+class TestClientSocketLeak:
+    @staticmethod
+    def seen(*connections):
+        return ClientSight(server(id="to db-1:5432", what="client", pid=0), list(connections), NOW)
+
+    @staticmethod
+    def left(port, since=AGO, state=TcpState.CLOSE_WAIT, inode=7):
+        row = Socket(Endpoint("10.0.0.7", port), Endpoint("10.0.0.1", PORT), state, 0, 0, 117, 0, 0, 0, inode)
+        made = connection(row, state_since=since)
+        made.client = ClientProcess(9, 1, "python3", unit="shop.service")
+        return made
+
+    def test_what_the_server_has_closed_and_the_application_keeps(self):
+        held = self.left(1, state=TcpState.ESTABLISHED)
+        (found,) = ClientSocketLeak().examine(self.seen(self.left(2), held, self.left(3, inode=0)))
+        assert (found.port, found.identity, found.client.pid) == (2, "shop.service", 9)
+
+    def test_after_a_failover_pools_have_the_time_they_need(self):
+        closed = [self.left(n) for n in range(5)]
+        assert list(ClientSocketLeak().examine(self.seen(*closed))) == []
+        old = [self.left(n, since=NOW - 36 * 60 * SECOND) for n in range(5)]
+        assert len(list(ClientSocketLeak().examine(self.seen(*old)))) == 5
+
+
+@pytest.mark.parametrize(("activity", "proven"), [("SELECT", 0), ("idle", 10), ("idle in transaction", 10)])
+def test_a_backend_that_waits_for_its_client_is_ending_and_no_orphan_yet(activity, proven):
+    gone = socket_of(since=AGO)
+    gone.socket = gone.socket._replace(state=TcpState.CLOSE_WAIT)
+    lost = backend(title(activity), pid=8, lost=AGO)
+    (one,) = find(OrphanedBackend(), [session_on(gone, activity)], [gone])
+    (other,) = find(OrphanedBackendNoSocket(), [lost], [])
+
+    assert one.counts_until == other.counts_until == NOW - proven * SECOND

@@ -1,0 +1,158 @@
+"""What is kept over a restart, and what is refused, set aside or brought up to date."""
+
+import contextlib
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from build import START, server
+from pgsonar.errors import ConfigError
+from pgsonar.model import (
+    SECOND,
+    ClientProcess,
+    Endpoint,
+    Episode,
+    EpisodeState,
+    Finding,
+    Member,
+    Moment,
+    Severity,
+    Slots,
+)
+from pgsonar.storage import MIGRATIONS, NAME, StateDirectory
+
+NOW = Moment(START, 1_700_000_000 * SECOND)
+EPISODE = Episode(
+    kind="half_open",
+    server=server(),
+    identity="app@10.0.0.7",
+    trace_id=(1 << 127) + 3,
+    span_id=(1 << 63) + 1,
+    state=EpisodeState.ESCALATED,
+    severity=Severity.HIGH,
+    onset=START - 60 * SECOND,
+    onset_unix=NOW.unix - 60 * SECOND,
+    seen_at=START,
+    findings=[
+        Finding(
+            kind="half_open",
+            server="s1",
+            identity="app@10.0.0.7",
+            pid=7,
+            onset=START - 60 * SECOND,
+            severity=Severity.HIGH,
+            client=ClientProcess(9, 1, "python3", dialled=Endpoint("10.0.0.9", 1)),
+            peer=Endpoint("10.0.0.8", 2),
+            evidence={"yes": True, "number": 1, "share": 0.5, "text": "t"},
+        )
+    ],
+    members=[Member(7, "10.0.0.7", 40000, START - 60 * SECOND)],
+    slots=Slots(3, 27),
+    opened_at=START - 50 * SECOND,
+)
+
+
+@contextlib.contextmanager
+def opened(path):
+    state = StateDirectory(str(path))
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+def test_what_is_open_comes_back_as_it_was(tmp_path):
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW)
+    with opened(tmp_path) as state:
+        assert state.load(NOW) == [replace(EPISODE, is_restored=True)]
+
+
+def test_after_a_boot_it_is_as_old_as_the_wall_clock_says(tmp_path):
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW)
+        later = Moment(5 * SECOND, NOW.unix + 100 * SECOND)  # the boot clock has begun anew
+        (episode,) = state.load(later)
+
+    assert later.unix_of(episode.onset) == EPISODE.onset_unix
+    assert later.unix_of(episode.members[0].onset) == EPISODE.onset_unix
+    assert later.unix_of(episode.findings[0].onset) == EPISODE.onset_unix
+
+
+def test_only_what_is_open_now_is_kept(tmp_path):
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW)
+        state.save([], NOW)
+        assert state.load(NOW) == []
+
+
+def test_a_directory_has_one_agent(tmp_path):
+    with opened(tmp_path), pytest.raises(ConfigError, match="another pgsonar uses"):
+        StateDirectory(str(tmp_path))
+    with opened(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+def test_a_file_of_an_older_version_is_brought_up_to_date(tmp_path, version):
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as old:
+        for statement in MIGRATIONS[:version]:
+            old.execute(statement)
+        if version:
+            old.execute("insert into episode values ('x', 0, '{}')")
+        old.execute(f"pragma user_version = {version}")
+        old.commit()
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW)
+        assert len(state.load(NOW)) == 1
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as now:
+        assert now.execute("pragma user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def test_a_file_of_a_later_version_is_refused_and_lets_go_of_the_directory(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as later:
+        later.execute(f"pragma user_version = {len(MIGRATIONS) + 1}")
+    for _ in range(2):  # not "another pgsonar uses it" the second time
+        with pytest.raises(ConfigError, match=f"is of version {len(MIGRATIONS) + 1}"):
+            StateDirectory(str(tmp_path))
+
+
+def test_a_damaged_file_is_set_aside_and_named(tmp_path, caplog):
+    (tmp_path / NAME).write_bytes(b"no database" * 1000)
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW)
+    (aside,) = tmp_path.glob("*.damaged-*")
+
+    assert aside.read_bytes().startswith(b"no database")
+    assert aside.name in caplog.text
+
+
+def test_an_episode_that_cannot_be_read_is_named_and_the_others_come_back(tmp_path, caplog):
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW)
+        with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as other:
+            other.execute("insert into episode values ('x', 0, '{}')")
+            other.commit()
+        assert len(state.load(NOW)) == 1
+    assert "the episode x" in caplog.text
+
+
+def test_what_cannot_be_written_is_counted_said_once_and_forgiven(tmp_path, caplog):
+    with opened(tmp_path) as state:
+        with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as other:
+            other.execute("begin exclusive")
+            state._database.execute("pragma busy_timeout = 1")
+            state.save([EPISODE], NOW)
+            state.save([EPISODE], NOW)
+        assert "cannot be written (2 times)" in state.problem
+        state.save([EPISODE], NOW)
+        assert state.problem is None
+    assert caplog.text.count("is the disk full?") == 1
+
+
+def test_a_directory_that_cannot_be_made_names_its_key(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"extensions\.file_storage\.directory") as refused:
+        StateDirectory(str(tmp_path / "file" / "state"))
+    assert refused.value.hint
