@@ -33,7 +33,7 @@ from pgsonar.model import (
 from pgsonar.signals.redaction import Redaction
 from pgsonar.sources import entries
 from pgsonar.sources.clients import Hop
-from pgsonar.sources.entries import AnyFact, Change
+from pgsonar.sources.entries import AnyFact, Change, LogFigures
 
 Noun = TypeVar("Noun")
 
@@ -52,7 +52,9 @@ class Hiding:
             entries.Poolers: lambda fact: entries.Poolers([self._pooler(pooler) for pooler in fact.poolers]),
             entries.Ends: lambda fact: entries.Ends(self._id(fact.pooler), self._ends(fact.ends)),
             entries.Changes: lambda fact: entries.Changes([self._change(change) for change in fact.changes]),
-            entries.Present: lambda fact: entries.Present(fact.netns, [self._change(c) for c in fact.changes]),
+            entries.Present: lambda fact: entries.Present(
+                fact.netns, [self._change(change) for change in fact.changes], fact.gone
+            ),
             entries.Look: self._look,
             entries.Clients: lambda fact: entries.Clients(
                 [(self._hop(hop), self._client(client), is_astray) for hop, client, is_astray in fact.found]
@@ -61,7 +63,7 @@ class Hiding:
             entries.Database: lambda fact: entries.Database(fact.index, fact.holds, self._database(fact.reading)),
             entries.Console: lambda fact: entries.Console(fact.index, fact.holds, self._console(fact.reading)),
             entries.Names: lambda fact: entries.Names({self._address(a): n for a, n in fact.names.items()}),
-            entries.Logs: lambda fact: entries.Logs({self._id(server): told for server, told in fact.told.items()}),
+            entries.Logs: lambda fact: entries.Logs({self._id(s): self._log(told) for s, told in fact.told.items()}),
         }
 
     def fact(self, fact: AnyFact) -> AnyFact:
@@ -166,6 +168,10 @@ class Hiding:
         if client is None:
             return None
         return client._replace(user=_may(self._user, client.user), dialled=None)
+
+    def _log(self, told: LogFigures) -> LogFigures:
+        names = {(what, self._user(name) if what == "role" else name): n for (what, name), n in told.by_name.items()}
+        return told._replace(by_name=names)
 
     def _session(self, session: Session) -> Session:
         return replace(

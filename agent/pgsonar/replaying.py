@@ -76,6 +76,8 @@ class Player:
         for fact in frame.facts:
             self._apply(fact)
         connections = {connection.id: connection for connection in frame.connections}
+        for one in frame.connections:
+            self._answers.connections.setdefault(one.netns, {})[one.id] = one.opened_at, one.socket
         for backend in frame.backends:
             if backend.connection is not None:  # one that has closed is nowhere else
                 backend.connection = connections.get(backend.connection.id, backend.connection)
@@ -88,8 +90,6 @@ class Player:
         match fact:
             case entries.Changes(changes):
                 self._sampler.waiting += changes
-            case entries.Present(netns, changes):
-                self._sampler.present = {netns: changes}
             case entries.Database(index, holds, reading):
                 self._databases[index].put(reading, holds)
             case entries.Console(index, holds, told):

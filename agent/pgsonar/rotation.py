@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from pgsonar.errors import RecordingError
+from pgsonar.errors import PgsonarError, RecordingError
 from pgsonar.model import SECOND
 from pgsonar.sources.recording import MAGIC, Header, Segment, header_bytes
 
@@ -26,7 +26,7 @@ class RotatingFiles:
     """Where `pgsonar record` writes. `failed` is called once when the disk refuses."""
 
     def __init__(self, path: str, most: int, files: int, failed: Callable[[], None]) -> None:
-        self.error: RecordingError | None = None
+        self.error: PgsonarError | None = None
         self.written = 0  # bytes, in all files
         self._path = path
         self._each = most // files
@@ -91,7 +91,7 @@ class RotatingFiles:
 
     def _fail(self, error: OSError) -> None:
         reason = (error.strerror or str(error)).lower()
-        self.error = RecordingError(f"{self._path} cannot be written: {reason}", "choose another FILE, or free space")
+        self.error = PgsonarError(f"{self._path} cannot be written: {reason}", "choose another FILE, or free space")
         self._failed()
 
     def _paths(self) -> list[Path]:

@@ -25,7 +25,7 @@ from pgsonar.model import (
     Server,
 )
 from pgsonar.sources import entries
-from pgsonar.sources.answers import Answers
+from pgsonar.sources.answers import MILLISECOND, Answers, aged
 from pgsonar.sources.clients import Hop, LocalEnd
 from pgsonar.sources.entries import AnyFact, LogFigures
 from pgsonar.sources.sockets import SocketChange
@@ -46,7 +46,8 @@ from pgsonar.world import (
 Answer = TypeVar("Answer")
 Put = Callable[[AnyFact], None]
 
-TICK = 20_000_000  # ns: ages in TCP_INFO are as exact as two of the kernel's clock ticks
+_AGES = ("at", "last_sent", "last_received", "last_ack")
+AS_OLD = 20_000_000  # ns: ages in TCP_INFO are as exact as two of the kernel's clock ticks
 
 
 def tapped(sources: Sources, put: Put, told: Answers) -> Sources:
@@ -99,7 +100,10 @@ class _Sampler:
         self._told = told
         self.watch = of.watch
         self.set_ports = of.set_ports
-        self.unwatch = of.unwatch
+
+    def unwatch(self, netns: int) -> None:
+        self._of.unwatch(netns)
+        self._told.forget(netns)
 
     def changes(self) -> list[SocketChange]:
         changes = list(self._of.changes())
@@ -109,16 +113,21 @@ class _Sampler:
 
     def open_connections(self, netns: int) -> list[SocketChange]:
         present = list(self._of.open_connections(netns))
-        self._put(entries.Present(netns, present))
+        known = self._told.connections.get(netns, {})
+        new = [change for change in present if known.get(change[0]) != (change[1], change[5])]
+        gone = list(known.keys() - {change[0] for change in present}) if len(known) + len(new) != len(present) else []
+        if new or gone:
+            self._put(entries.Present(netns, new, gone))
         return present
 
     def details(self, netns: int) -> Mapping[int, Details]:
         details = self._of.details(netns)
-        before = self._told.details.get(netns, {})
-        moved = {n: now for n, now in details.items() if n not in before or not _stands(before[n], now)}
-        gone = [number for number in before if number not in details]
-        if moved or gone:
-            self._put(entries.Told(netns, moved, gone))
+        known = self._told.details.get(netns, {})
+        at = max((told.at for told in details.values()), default=0)
+        moved = {n: told for n, told in details.items() if n not in known or not _stands(known[n], told, at)}
+        gone = [number for number in known if number not in details]
+        if moved or gone or at != self._told.details_at.get(netns, 0):
+            self._put(entries.Told(netns, at, moved, gone))
         return details
 
     def stats(self, netns: int) -> ScanStats:
@@ -128,17 +137,13 @@ class _Sampler:
         return stats
 
 
-def _stands(before: Details, now: Details) -> bool:
-    """Whether nothing was sent or heard in between: what is told of an instant ago tells the same instants."""
-    passed = (now.at - before.at) // 1_000_000  # ms, as ages are
-    aged = before._replace(
-        at=now.at,
-        last_sent=now.last_sent,
-        last_received=now.last_received,
-        last_ack=now.last_ack,
-    )
-    ages = (now.last_sent - before.last_sent, now.last_received - before.last_received, now.last_ack - before.last_ack)
-    return aged == now and all(abs(age - passed) * 1_000_000 <= TICK for age in ages)
+def _stands(before: Details, now: Details, at: int) -> bool:
+    """Whether nothing has happened on a connection: what was told of it has aged until `at`, and no more."""
+    then = aged(before, at)
+    if then._replace(**{name: getattr(now, name) for name in _AGES}) != now:
+        return False
+    ages = (then.last_sent - now.last_sent, then.last_received - now.last_received, then.last_ack - now.last_ack)
+    return all(abs(age) * MILLISECOND <= AS_OLD for age in ages) and abs(then.at - now.at) <= AS_OLD
 
 
 class _Finder:
@@ -292,7 +297,9 @@ class _Logs:
 
     def read(self, servers: Sequence[Server]) -> dict[str, LogCounts]:
         logs = self._of.read(servers)
-        figures = {server: LogFigures(dict(log.by_class), log.skipped_bytes) for server, log in logs.items()}
+        figures = {
+            server: LogFigures(dict(log.by_class), log.skipped_bytes, dict(log.by_name)) for server, log in logs.items()
+        }
         if figures != self._told.logs:
             self._put(entries.Logs(figures))
         return logs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgsonar.config.schema import HealthCheck
+from pgsonar.config.schema import FlightRecorder, HealthCheck
 
 PIPELINE = "{receivers: [sockets], processors: [leaks], exporters: [debug]}"
 
@@ -77,3 +77,26 @@ def test_pipelines_of_a_file_may_name_the_default_exporter(read):
 
     assert config.pipelines.metrics.exporters == ["otlp_http"]
     assert config.warnings == []
+
+
+def test_the_flight_recorder_is_on_when_it_is_listed(read):
+    assert read("service: {extensions: [flight_recorder]}").flight_recorder == FlightRecorder()
+    declared = read(
+        "extensions: {flight_recorder: {window: 1m}}\nservice: {extensions: [health_check, flight_recorder]}"
+    )
+
+    assert declared.flight_recorder.window == 60
+    assert declared.health_check is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("directory: recordings", "expected an absolute path"),
+        ("window: 1ms", "expected at least 1s"),
+        ("max_bytes: 1KiB", "expected at least 1MiB"),
+        ("keep: 0", "expected at least 1, got 0"),
+    ],
+)
+def test_a_flight_recorder_that_could_not_work_is_refused(refused, text, said):
+    assert said in refused(f"extensions: {{flight_recorder: {{{text}}}}}")

@@ -12,6 +12,7 @@ from pgsonar.model import (
     SECOND,
     ClientProcess,
     Endpoint,
+    Finding,
     Moment,
     Pool,
     Pooler,
@@ -19,6 +20,7 @@ from pgsonar.model import (
     PoolerEnds,
     PoolerReading,
     Pooling,
+    Severity,
     Slots,
     TcpState,
     Via,
@@ -159,3 +161,21 @@ def test_what_pgbouncer_adds_to_an_application_name_is_taken_out():
 
     assert told.evidence["postgresql.application_name"].startswith("web - address~")
     assert "10.0.0.8" not in repr(told)
+
+
+@pytest.mark.parametrize(
+    ("identity", "key", "name"),
+    [
+        ("role alice", "pgsonar.limit.role", "alice"),
+        ("10.0.0.0/24", "pgsonar.network.subnet", "10.0.0.0/24"),
+        ("10.0.0.9:6432", "pgsonar.pooler", "10.0.0.9:6432"),
+    ],
+)
+def test_what_is_no_client_but_named_by_one_is_hidden_too(identity, key, name):
+    user = "alice" if "alice" in identity else None
+    found = Finding(
+        kind="x", server="s", identity=identity, onset=0, severity=Severity.HIGH, user=user, evidence={key: name}
+    )
+    told = MODES["hash"].finding(found)
+
+    assert [secret for secret in ("alice", "10.0.0") if secret in f"{told.identity} {told.evidence}"] == []

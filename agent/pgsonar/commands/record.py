@@ -15,7 +15,7 @@ import msgspec
 
 from pgsonar.commands.options import add_config_options
 from pgsonar.config.load import load
-from pgsonar.config.schema import Config, LeaksProcessor, Pipelines
+from pgsonar.config.schema import Config, LeaksProcessor, Pipelines, type_of_extension
 from pgsonar.config.units import ByteSize, Duration
 from pgsonar.errors import ConfigError
 from pgsonar.process import raise_limit_of_files, set_up_log, stop_on_signals
@@ -68,14 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def recording_only(config: Config) -> Config:
     """The configuration without whatever sends, answers or writes elsewhere; all detectors look, as they may later."""
-    return msgspec.structs.replace(
-        config,
-        leaks=config.leaks or LeaksProcessor(),
-        exporters={},
-        pipelines=Pipelines(),
-        health_check=None,
-        flight_recorder=None,
-    )
+    extensions = dict.fromkeys(set(type_of_extension) & set(config.__struct_fields__))
+    leaks = config.leaks or LeaksProcessor()
+    return msgspec.structs.replace(config, leaks=leaks, exporters={}, pipelines=Pipelines(), **extensions)
 
 
 def _duration(text: str) -> Duration:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pgsonar.model import (
     BackendSighting,
+    ChangeKind,
     ClientProcess,
     ClientSide,
     DatabaseReading,
@@ -20,11 +21,13 @@ from pgsonar.model import (
     PoolerReading,
     ScanStats,
     Server,
+    Socket,
 )
 from pgsonar.sources import entries
 from pgsonar.sources.clients import Hop, LocalEnd
 from pgsonar.sources.entries import AnyFact, LogFigures
 
+MILLISECOND = 1_000_000  # ns
 MOST_CLIENTS = 10_000  # that are remembered; each is asked for once
 
 Key = TypeVar("Key")
@@ -41,7 +44,9 @@ class Answers:
         self.sides: list[ClientSide] = []
         self.looks: dict[str, dict[int, BackendSighting]] = {}  # by server and pid
         self.inodes: dict[int, tuple[int, ...] | None] = {}
+        self.connections: dict[int, dict[int, tuple[int, Socket]]] = {}  # by namespace and number: since when, and what
         self.details: dict[int, dict[int, Details]] = {}
+        self.details_at: dict[int, int] = {}  # by namespace: until when its details have aged
         self.stats: dict[int, ScanStats] = {}
         self.overflows: dict[str, int | None] = {}
         self.clients: dict[Hop, tuple[ClientProcess | None, bool]] = {}
@@ -56,6 +61,8 @@ class Answers:
             entries.Poolers: self._poolers,
             entries.Ends: lambda fact: self.ends.update({fact.pooler: fact.ends}),
             entries.Sides: lambda fact: setattr(self, "sides", fact.sides),
+            entries.Changes: self._changes,
+            entries.Present: self._present,
             entries.Told: self._told,
             entries.Scan: lambda fact: self.stats.update({fact.netns: fact.stats}),
             entries.Overflows: lambda fact: self.overflows.update({fact.directory: fact.count}),
@@ -71,18 +78,18 @@ class Answers:
         }
 
     def apply(self, fact: AnyFact) -> None:
-        """Takes a fact in. Changes of sockets and ticks pass by; they are no state."""
+        """Takes a fact in; ticks pass by."""
         applier = self._appliers.get(type(fact))
         if applier is not None:
             applier(fact)
 
     def facts(self) -> list[AnyFact]:
-        """What brings another one to the same state."""
+        """What brings another one to the same state; of connections a key frame tells more than is known here."""
         told: list[AnyFact] = [entries.Servers(self.servers), entries.Poolers(self.poolers), entries.Sides(self.sides)]
         told += [entries.Ends(pooler, ends) for pooler, ends in self.ends.items()]
         told += [entries.Look(server, list(seen.values()), [], []) for server, seen in self.looks.items()]
         told += [entries.Inodes(pid, inodes) for pid, inodes in self.inodes.items()]
-        told += [entries.Told(netns, details, []) for netns, details in self.details.items()]
+        told += [entries.Told(netns, self.details_at[netns], there, []) for netns, there in self.details.items()]
         told += [entries.Scan(netns, stats) for netns, stats in self.stats.items()]
         told += [entries.Overflows(directory, count) for directory, count in self.overflows.items()]
         told.append(entries.Clients([(hop, *found) for hop, found in self.clients.items()]))
@@ -93,16 +100,38 @@ class Answers:
 
     def _servers(self, fact: entries.Servers) -> None:
         self.servers = fact.servers
-        ids = {server.id for server in fact.servers}
-        self.looks = {server: seen for server, seen in self.looks.items() if server in ids}
+        for gone in self.looks.keys() - {server.id for server in fact.servers}:
+            for pid in self.looks.pop(gone):
+                self.inodes.pop(pid, None)
 
     def _poolers(self, fact: entries.Poolers) -> None:
         self.poolers = fact.poolers
         ids = {pooler.id for pooler in fact.poolers}
         self.ends = {pooler: ends for pooler, ends in self.ends.items() if pooler in ids}
 
+    def forget(self, netns: int) -> None:
+        """Drops a namespace that is not watched any more."""
+        for known in (self.connections, self.details, self.details_at, self.stats):
+            known.pop(netns, None)
+
+    def _changes(self, fact: entries.Changes) -> None:
+        for number, at, netns, kind, _, socket, _ in fact.changes:
+            there = self.connections.setdefault(netns, {})
+            if kind == ChangeKind.CLOSED:
+                there.pop(number, None)
+            else:
+                known = there.get(number)
+                there[number] = at if known is None else known[0], socket
+
+    def _present(self, fact: entries.Present) -> None:
+        there = self.connections.setdefault(fact.netns, {})
+        for number in fact.gone:
+            there.pop(number, None)
+        there.update({change[0]: (change[1], change[5]) for change in fact.changes})
+
     def _told(self, fact: entries.Told) -> None:
         known = self.details.setdefault(fact.netns, {})
+        self.details_at[fact.netns] = fact.at
         known.update(fact.details)
         for number in fact.gone:
             known.pop(number, None)
@@ -119,6 +148,17 @@ class Answers:
 
     def _clients(self, fact: entries.Clients) -> None:
         _remember(self.clients, {hop: (client, is_astray) for hop, client, is_astray in fact.found})
+
+
+def aged(details: Details, at: int) -> Details:
+    """What TCP_INFO tells later of a connection on which nothing has happened."""
+    passed = max(at - details.at, 0) // MILLISECOND
+    return details._replace(
+        at=details.at + passed * MILLISECOND,
+        last_sent=details.last_sent + passed,
+        last_received=details.last_received + passed,
+        last_ack=details.last_ack + passed,
+    )
 
 
 def _remember(known: dict[Key, Value], new: dict[Key, Value]) -> None:

@@ -51,6 +51,7 @@ class LogFigures(NamedTuple):
 
     by_class: dict[str, int]
     skipped_bytes: int
+    by_name: dict[tuple[str, str], int]
 
 
 class Fact(msgspec.Struct, frozen=True, array_like=True):
@@ -86,16 +87,18 @@ class Changes(Fact, frozen=True, tag=5):
 
 
 class Present(Fact, frozen=True, tag=6):
-    """All connections of a namespace, after changes were lost."""
+    """A look at all connections of a namespace: what no change has told of them."""
 
     netns: int
     changes: list[Change]
+    gone: list[int]  # by their number
 
 
 class Told(Fact, frozen=True, tag=7):
-    """TCP_INFO of connections, by their number; those that went are not told of any more."""
+    """TCP_INFO of connections, by their number. What is not told anew has only aged until `at`."""
 
     netns: int
+    at: int
     details: dict[int, Details]
     gone: list[int]
 

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from pgsonar.model import (
     BackendSighting,
+    ChangeKind,
     ClientProcess,
     ClientSide,
     Details,
@@ -21,7 +22,7 @@ from pgsonar.model import (
     ScanStats,
     Server,
 )
-from pgsonar.sources.answers import Answers
+from pgsonar.sources.answers import Answers, aged
 from pgsonar.sources.clients import Hop, LocalEnd
 from pgsonar.sources.entries import Change
 
@@ -36,7 +37,6 @@ class RecordedSampler:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
         self.waiting: list[Change] = []
-        self.present: dict[int, list[Change]] = {}
 
     def watch(
         self,
@@ -55,17 +55,19 @@ class RecordedSampler:
         """The same."""
 
     def unwatch(self, netns: int) -> None:
-        """The same."""
+        self._answers.forget(netns)
 
     def changes(self) -> list[Change]:
         waiting, self.waiting = self.waiting, []
         return waiting
 
     def open_connections(self, netns: int) -> list[Change]:
-        return self.present.get(netns, [])
+        there = self._answers.connections.get(netns, {})
+        return [(number, at, netns, ChangeKind.OPENED, 0, socket, None) for number, (at, socket) in there.items()]
 
     def details(self, netns: int) -> dict[int, Details]:
-        return self._answers.details.get(netns, {})
+        there, at = self._answers.details.get(netns, {}), self._answers.details_at.get(netns, 0)
+        return {number: aged(details, at) for number, details in there.items()}
 
     def stats(self, netns: int) -> ScanStats:
         return self._answers.stats.get(netns, _NEVER_SCANNED)
@@ -177,7 +179,10 @@ class RecordedLogs:
     def read(self, servers: Sequence[Server]) -> dict[str, LogCounts]:
         _ = servers
         told = self._answers.logs.items()
-        return {server: LogCounts(Counter(log.by_class), {}, log.skipped_bytes) for server, log in told}
+        return {
+            server: LogCounts(Counter(log.by_class), {}, log.skipped_bytes, Counter(log.by_name))
+            for server, log in told
+        }
 
     def problems(self) -> list[str]:
         return []

@@ -3,7 +3,8 @@
 The rule: whatever happens to a file, what stands before the damage can be played. A block has its length and checksum;
 those of a segment are one zlib stream, cut where blocks end, and a segment begins with a key frame, so that those
 before it may be missing. Layout, integers little-endian: MAGIC; `<HII` format, length and CRC-32 of the header; the
-header in msgpack; then for each block `<IIB` length, CRC-32 and 1 where a segment begins, and the block.
+header in msgpack; then for each block `<IIB` length, CRC-32 that starts with the flag, the flag (1 where a segment
+begins), and the block.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Segment:
         if not self._entries:
             return b""
         text = self._stream.compress(joined(self._entries)) + self._stream.flush(zlib.Z_SYNC_FLUSH)
-        head = _BLOCK.pack(len(text), zlib.crc32(text), self._is_first)
+        head = _BLOCK.pack(len(text), zlib.crc32(text, self._is_first), self._is_first)
         self._entries, self._size, self._is_first = [], 0, False
         return head + text
 
@@ -134,7 +135,7 @@ class Recording:
                 text = file.read(length) if length <= _LARGEST else b""
                 if len(text) < length:
                     return self._end("a block is cut off")
-                if zlib.crc32(text) != checksum:
+                if zlib.crc32(text, is_first) != checksum:
                     return self._end("a checksum is wrong")
                 stream = zlib.decompressobj() if is_first else stream
                 try:
