@@ -458,7 +458,8 @@ def sockets_that_the_server_has_closed(world, user):
     client = world.client(user)
     port = client.port
     world.do(f"select pg_terminate_backend({client.backend_pid})")
-    yield Expected("client_socket_leak", ports={port})
+    # Namespaces of applications are looked for every few seconds.
+    yield Expected("client_socket_leak", ports={port}, late=6.0)
     client.socket.close()
 
 
@@ -550,7 +551,8 @@ def logins_that_take_their_time(world, user, seconds):
 
 @twin("role_or_database_limit")
 def role_below_its_limit(world, user, seconds):
-    clients = [world.client(LIMITED) for _ in range(LIMIT - 1)]
+    world.do(f"alter role {user} connection limit {LIMIT}")
+    clients = [world.client(user) for _ in range(LIMIT - 1)]
     time.sleep(seconds)
     for client in clients:
         client.close()

@@ -40,16 +40,16 @@ def _let_in(server):
         admin.execute("select pg_reload_conf()")
 
 
-def watch(world, folder, *, leaks=None, login=True):
-    """An agent that sees all of it; the caller stops it."""
-    more = ""
-    if login:
-        more = (
-            f", postgresql: {{endpoint: '{world.server.data_directory.parent}:{world.server.port}', username: watcher,"
-        )
+def receivers(world):
+    """What sees all of it: the sockets receiver's targets and side, and the receivers beside it."""
+    place = f"{world.server.data_directory.parent}:{world.server.port}"
+    more = f", postgresql: {{endpoint: '{place}', username: watcher, collection_interval: 1s}}"
+    for name, bouncer in (("pools", world.pools), ("sessions", world.sessions)):
+        more += f", pgbouncer/{name}: {{endpoint: '{bouncer.directory}:{bouncer.port}', username: stats,"
         more += " collection_interval: 1s}"
-        for name, bouncer in (("pools", world.pools), ("sessions", world.sessions)):
-            more += f", pgbouncer/{name}: {{endpoint: '{bouncer.directory}:{bouncer.port}', username: stats,"
-            more += " collection_interval: 1s}"
-    targets = f"[{{name: db, port: {world.server.port}}}], side: both"
-    return Agent(folder, targets, more, leaks=json.dumps(CONFIGURATION if leaks is None else leaks)[1:-1])
+    return f"[{{name: db, port: {world.server.port}}}], side: both", more
+
+
+def watch(world, folder):
+    """An agent that sees all of it; the caller stops it."""
+    return Agent(folder, *receivers(world), leaks=json.dumps(CONFIGURATION)[1:-1])
