@@ -4,11 +4,13 @@ Thresholds are two seconds; an onset may be off by one second, an event may come
 """
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import sys
 import time
 
+import psycopg
 import pytest
 
 from pgsonar.demo.clients import WireClient
@@ -139,4 +141,66 @@ def test_clients_that_never_say_who_they_are_hold_a_child_and_no_slot(world):
     assert {int(member.split()[2]) for member in told["pgsonar.leak.member_list"]} <= ports
     for one in silent:
         one.close()
+    must_be_resolved(agent, event)
+
+
+@pytest.fixture(scope="module")
+def with_tls(tmp_path_factory):
+    """Debian's 15 has TLS, the embedded majors are built without."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "server.crt", folder / "server.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with postgres(15) as server:
+        for made in (certificate, key):
+            shutil.copy(made, server.data_directory)
+            copy = server.data_directory / made.name
+            shutil.chown(copy, server.data_directory.stat().st_uid, server.data_directory.stat().st_gid)
+            copy.chmod(0o600)
+        with contextlib.closing(WireClient(server.port, "postgres")) as administrator:
+            administrator.execute("alter system set ssl = on")
+            administrator.execute("select pg_reload_conf()")
+        agent = Agent(tmp_path_factory.mktemp("agent"), f"[{{name: db, port: {server.port}}}]")
+        try:
+            yield server, agent
+        finally:
+            agent.stop()
+
+
+def over_tls(server):
+    client = psycopg.connect(host="127.0.0.1", port=server.port, user="postgres", dbname="postgres", sslmode="require")
+    assert client.pgconn.ssl_in_use
+    return client
+
+
+def test_a_transaction_left_open_over_tls(with_tls):
+    server, agent = with_tls
+    with contextlib.closing(over_tls(server)) as client:
+        client.execute("select 1")
+        port = socket.fromfd(client.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+        with port:
+            number = port.getsockname()[1]
+        event = must_be_named(agent, "idle_in_transaction", time.time(), pid=client.info.backend_pid, port=number)
+    must_be_resolved(agent, event)
+
+
+def test_a_client_over_tls_that_closes_during_a_query(with_tls):
+    server, agent = with_tls
+    client = over_tls(server)
+    pid = client.info.backend_pid
+    client.pgconn.send_query(b"select pg_sleep(60)")
+    time.sleep(0.4)
+    began = time.time()
+    client.close()
+    event = agent.wait_event("orphaned_backend", "opened", lambda told: told["postgresql.pid"] == pid, LATE + 2)
+    assert abs(event["attributes"]["pgsonar.leak.onset"] / 1e9 - began) < 1
+    assert "close over TLS" in event["attributes"]["pgsonar.evidence.departure"]
+    with contextlib.closing(over_tls(server)) as administrator:
+        administrator.execute(f"select pg_terminate_backend({pid})")
     must_be_resolved(agent, event)

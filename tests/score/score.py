@@ -31,6 +31,7 @@ MAJORS = (13, 15, 16, 18)
 # They stop the whole server or cut every client off, so they are played when nothing else is.
 ALONE = ("peers_that_fall_silent", "network_cut", "slots_run_out", "postmaster_that_does_not_accept")
 TOGETHER = tuple(name for name in PLAYS if name not in ALONE)
+TO_THE_END = 3  # every so many seeds a leak goes on until clients are refused
 JITTER = 5.0  # seconds within which the plays of a seed begin
 SLACK = 4.0  # seconds a play goes on after it should have been told
 
@@ -52,6 +53,7 @@ class Result:
 
     tallies: dict[str, Tally]
     problems: list[str]
+    lead: float | None = None  # seconds between the first word of a leak and the first client that it had refused
 
 
 def one_seed(seed: int) -> Result:
@@ -69,10 +71,40 @@ def one_seed(seed: int) -> Result:
             expected = together(world, begins, twins)
             if alone is not None:
                 expected += together(world, {alone: 0.0}, [])
+            refused_at = None
+            if seed % TO_THE_END == 0:
+                leak, refused_at = leak_until_refused(world)
+                expected += leak
             time.sleep(2)
         finally:
             agent.stop()
-        return judge(expected, agent, seed)
+        result = judge(expected, agent, seed)
+        if refused_at is not None:
+            result.lead = refused_at - first_word(agent, expected[-1])
+        return result
+
+
+def leak_until_refused(world) -> tuple[list[Expected], float]:
+    """Leaves transactions open, ten a second, until a client is refused; what is expected, and when that was."""
+    began, clients = time.time(), []
+    try:
+        while True:
+            clients.append(world.client("app"))
+            clients[-1].execute("begin")
+            time.sleep(0.1)
+    except ConnectionRefusedError:
+        refused_at = time.time()
+    time.sleep(1)
+    ports = {client.port for client in clients}
+    for client in clients:
+        client.close()
+    leaks = Expected("idle_in_transaction", began, ports=ports, onset=False)
+    return [Expected("pool_exhausted", refused_at - 10, onset=False), leaks], refused_at
+
+
+def first_word(agent: Agent, leak: Expected) -> float:
+    times = [int(e["timeUnixNano"]) / 1e9 for e in agent.events() if kind_of(e) == leak.kind and is_about(e, leak)]
+    return min(times, default=float("inf"))
 
 
 def together(world, begins: dict[str, float], twins: list[str]) -> list[Expected]:
@@ -168,6 +200,9 @@ def report(results: list[Result]) -> bool:
     told, false = (sum(getattr(tally, name) for tally in sums.values()) for name in ("told", "false"))
     print(f"recall {named / played:.4f} of {played}, precision {1 - false / max(told, 1):.4f} of {told}")
     print(f"median delay {statistics.median(delays):.2f} s" if delays else "nothing was named")
+    leads = [result.lead for result in results if result.lead is not None]
+    if leads:
+        print(f"named {statistics.median(leads):.1f} s before the first refusal, {min(leads):.1f} s at worst")
     # A detector that is missing must show: without what it told, recall is lower for every kind that was played.
     unnoticed = [kind for kind, tally in sums.items() if tally.played and not tally.named]
     for result in results:
@@ -176,7 +211,12 @@ def report(results: list[Result]) -> bool:
     never = [kind for kind in CONFIGURATION if not sums[kind].played]
     if never:
         print(f"not drawn by these seeds: {', '.join(never)}")
-    return played > 0 and not any(result.problems for result in results) and not unnoticed
+    return (
+        played > 0
+        and all(lead > 0 for lead in leads)
+        and not any(result.problems for result in results)
+        and not unnoticed
+    )
 
 
 def say(text: str) -> None:
