@@ -3,7 +3,7 @@
 Each seed draws a major, which leaks are played and when, and which near misses run beside them. What opens is held
 against what was played: recall is the share of plays that were named, precision the share of what was told that was
 played. Delay counts from the threshold, or from when the kernel or a console could first tell. Exit code 1: something
-was missed, or told for nothing, or a detector's absence would not have been noticed.
+was missed, told for nothing, or told too late.
 """
 
 from __future__ import annotations
@@ -203,20 +203,14 @@ def report(results: list[Result]) -> bool:
     leads = [result.lead for result in results if result.lead is not None]
     if leads:
         print(f"named {statistics.median(leads):.1f} s before the first refusal, {min(leads):.1f} s at worst")
-    # A detector that is missing must show: without what it told, recall is lower for every kind that was played.
-    unnoticed = [kind for kind, tally in sums.items() if tally.played and not tally.named]
     for result in results:
         for problem in result.problems:
             print(problem)
     never = [kind for kind in CONFIGURATION if not sums[kind].played]
     if never:
         print(f"not drawn by these seeds: {', '.join(never)}")
-    return (
-        played > 0
-        and all(lead > 0 for lead in leads)
-        and not any(result.problems for result in results)
-        and not unnoticed
-    )
+    is_whole = not any(result.problems for result in results)
+    return played > 0 and is_whole and all(lead > 0 for lead in leads)
 
 
 def say(text: str) -> None:
