@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pgsonar.backends import quiet_since
-from pgsonar.model import Activity, Backend, BackendKind, Growth, Process
+from pgsonar.model import SECOND, Activity, Backend, BackendKind, Growth, Process
 
 WINDOWS = 3  # in a row
+LOOK = 5 * SECOND  # between two looks, or a tenth of a window
 _LIFETIMES = 200  # remembered of one kind
 _P99 = 0.99
 _REMEMBERED = 4096  # kinds of one server, beside those that are there
@@ -57,9 +58,19 @@ class IdleGrowth:
         self._idle_after = idle_after
         self._window = window
         self._kinds: dict[str, dict[str, _Kind]] = {}
+        self._every = min(LOOK, window // 10)
+        self._last: dict[str, tuple[int, dict[str, Growth]]] = {}  # by server: the last look, and what came of it
 
     def observe(self, server: str, backends: Iterable[Backend], at: int) -> dict[str, Growth]:
         """Takes one look at the sessions of a server in; returns those that grow, by who they are of."""
+        looked_at, known = self._last.get(server, (0, {}))
+        if server in self._last and at - looked_at < self._every:
+            return known
+        growing = self._grow(server, backends, at)
+        self._last[server] = at, growing
+        return growing
+
+    def _grow(self, server: str, backends: Iterable[Backend], at: int) -> dict[str, Growth]:
         kinds = self._kinds.setdefault(server, {})
         there: dict[str, dict[Process, Backend]] = {}
         for backend in backends:
@@ -87,6 +98,7 @@ class IdleGrowth:
     def forget(self, server: str) -> None:
         """Drops a server that is gone."""
         self._kinds.pop(server, None)
+        self._last.pop(server, None)
 
     def _look(self, kind: _Kind, there: dict[Process, Backend], at: int) -> frozenset[Process]:
         """One look at one kind; returns its members that moved no byte for long."""

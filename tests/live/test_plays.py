@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.live, pytest.mark.netns]
 
 ALONE = ("peers_that_fall_silent", "network_cut", "slots_run_out", "postmaster_that_does_not_accept")
 TOGETHER = [name for name in PLAYS if name not in ALONE]
+THOROUGH = (15, 18)  # majors that are stopped, and whose clients are cut off: the kernel's part is the same under all
 SLACK = 3.0  # seconds of a loaded machine
 
 
@@ -93,6 +94,7 @@ def test_leaks_that_do_not_get_in_each_others_way(stage):
     play_together(stage, TOGETHER)
 
 
+@pytest.mark.parametrize("stage", THOROUGH, indirect=True)
 @pytest.mark.parametrize("name", ALONE)
 def test_leaks_of_the_whole_server(stage, name):
     play_together(stage, [name])

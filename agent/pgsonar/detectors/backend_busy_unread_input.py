@@ -28,7 +28,7 @@ class BackendBusyUnreadInput:
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for connection in sight.connections:
-            backend = sight.backend_of.get(connection.id)
+            backend = sight.backend_of.get(connection.id) if connection.unread_since is not None else None
             if backend is None or not _waits(connection, backend):
                 continue
             yield Finding(
@@ -47,7 +47,6 @@ class BackendBusyUnreadInput:
 def _waits(connection: Connection, backend: Backend) -> bool:
     return (
         connection.socket.state == TcpState.ESTABLISHED
-        and connection.unread_since is not None
         and backend.title.kind is BackendKind.CLIENT
         and backend.title.activity not in _AT_REST
     )

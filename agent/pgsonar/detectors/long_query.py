@@ -61,11 +61,10 @@ class LongQuery:
 
 
 def _is_busy(backend: Backend) -> bool:
-    connection = backend.connection
-    if connection is not None and _says_more(connection):
+    title, connection = backend.title, backend.connection
+    if title.activity in _AT_REST or title.kind is not BackendKind.CLIENT or is_maintenance(title.activity):
         return False
-    title = backend.title
-    return title.kind is BackendKind.CLIENT and title.activity not in _AT_REST and not is_maintenance(title.activity)
+    return connection is None or not _says_more(connection)
 
 
 def _says_more(connection: Connection) -> bool:

@@ -34,6 +34,8 @@ class RoleOrDatabaseLimit:
         return "limits of roles and databases are known to the server alone: add receivers.postgresql"
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
+        if sight.reading is None and not sight.refused_by:
+            return
         titles = [b.title for b in sight.backends if b.title.kind is BackendKind.CLIENT]
         used = Counter(("role", title.user) for title in titles if title.user)
         used.update(("database", title.database) for title in titles if title.database)

@@ -25,8 +25,10 @@ class SlowReader:
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for connection in sight.connections:
+            if connection.unsent_since is None or not _is_stuck(connection):
+                continue
             backend = sight.backend_of.get(connection.id)
-            if backend is None or backend.title.kind is not BackendKind.CLIENT or not _is_stuck(connection):
+            if backend is None or backend.title.kind is not BackendKind.CLIENT:
                 continue
             yield Finding(
                 kind=self.kind,
@@ -44,9 +46,4 @@ class SlowReader:
 
 def _is_stuck(connection: Connection) -> bool:
     socket = connection.socket
-    return (
-        socket.state == TcpState.ESTABLISHED
-        and socket.timer == TcpTimer.ZERO_WINDOW_PROBE
-        and not socket.probes
-        and connection.unsent_since is not None
-    )
+    return socket.state == TcpState.ESTABLISHED and socket.timer == TcpTimer.ZERO_WINDOW_PROBE and not socket.probes
