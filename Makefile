@@ -8,7 +8,7 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak healthy sanitize fuzz storm wheel readme clean
+.PHONY: help demo test lint bench soak healthy sanitize fuzz score scenarios storm wheel readme clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ fuzz: ## fuzz the parsers of the kernel's texts and messages (SECONDS=60 each, n
 	  build/fuzz/$$parser -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 \
 	    build/fuzz/found_$$parser tests/native/corpus_$$parser || exit 1; \
 	done
+
+score: $(VENV)/.test ## precision, recall and delay on plays drawn by seeds (SEED=1 N=10, 40 s each; needs root)
+	$(BIN)/python tests/score/score.py --seed $(or $(SEED),1) --count $(or $(N),10)
+
+scenarios: $(VENV)/.test ## record the scenarios anew, ten minutes (needs root)
+	$(BIN)/python tests/scenarios/make.py
 
 storm: $(VENV)/.test ## a minute of 8000 connections a second, by each source (needs root)
 	PGSONAR_STORM_SECONDS=60 $(BIN)/python -m pytest -p no:randomly -s tests/storm

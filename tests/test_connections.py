@@ -2,7 +2,7 @@
 
 from build import NETNS, PORT, START, tcp
 from pgsonar.connections import KEEP_CLOSED, OTHER, ConnectionTable, FoldedCounts
-from pgsonar.model import SECOND, ChangeKind, Endpoint, TcpState
+from pgsonar.model import SECOND, ChangeKind, Details, Endpoint, TcpState
 
 PEER = Endpoint("10.0.0.7", 40000)
 
@@ -105,3 +105,56 @@ def test_counts_keep_the_first_clients_by_name_and_never_fall():
         counts.add(1, PORT, client)
 
     assert counts.of(1, PORT) == {"a": 2, "b": 1, OTHER: 3}
+
+
+class TestWaiting:
+    """Since when bytes wait, and since when the peer is silent."""
+
+    @staticmethod
+    def after(*rows, kind=ChangeKind.QUEUE):
+        table = ConnectionTable()
+        for second, row in enumerate(rows):
+            at = START + second * SECOND
+            change = ChangeKind.OPENED if not second else kind
+            table.apply([(1, at, NETNS, change, 0, row, None)])
+        return table, table.connections[1]
+
+    def test_a_queue_counts_since_it_filled_and_no_more_once_it_is_empty(self):
+        _, one = self.after(tcp(1), tcp(1, tx=5, rx=7))
+        assert (one.unsent_since, one.unread_since) == (START + SECOND, START + SECOND)
+        _, one = self.after(tcp(1), tcp(1, tx=5, rx=7), tcp(1))
+        assert (one.unsent_since, one.unread_since) == (None, None)
+
+    def test_bytes_that_were_taken_begin_it_anew(self):
+        table, one = self.after(tcp(1, tx=1000, rx=1000))
+        table.resync(
+            NETNS, [(1, START, NETNS, ChangeKind.OPENED, 0, tcp(1, tx=1000, rx=900), None)], START + 9 * SECOND
+        )
+        assert (one.unsent_since, one.unread_since) == (START, START + 9 * SECOND)
+        assert one.compared_at == START + 9 * SECOND
+
+    def test_a_refilled_queue_is_told_by_the_bytes_that_went(self):
+        table, one = self.after(tcp(1, tx=1000, rx=1000))
+        for second, sent in ((2, 5000), (4, 5000), (6, 5001)):
+            told = Details(START + second * SECOND, 0, sent, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            table.note({1: told})
+        assert (one.unsent_since, one.unread_since) == (START + 6 * SECOND, START)
+
+    def test_a_peer_is_silent_since_the_fifth_retransmission_or_a_probe(self):
+        rows = [tcp(1)._replace(retransmits=number) for number in (0, 4, 5, 6)]
+        _, one = self.after(*rows, kind=ChangeKind.PROBE)
+        assert one.silent_since == START + 2 * SECOND
+        _, one = self.after(*rows, tcp(1), kind=ChangeKind.PROBE)
+        assert one.silent_since is None
+        _, one = self.after(tcp(1), tcp(1)._replace(probes=1), kind=ChangeKind.PROBE)
+        assert one.silent_since == START + SECOND
+
+    def test_probes_and_timers_move_nothing(self):
+        _, one = self.after(tcp(1), tcp(1)._replace(probes=1, timer=4), kind=ChangeKind.PROBE)
+        assert one.moved_at == START
+
+    def test_a_connection_ends_once_when_neither_end_uses_it(self):
+        table, one = self.after(tcp(1), tcp(1, TcpState.TIME_WAIT, inode=0), kind=ChangeKind.STATE)
+        assert one.ended_at == START + SECOND
+        table.apply([(1, START + 60 * SECOND, NETNS, ChangeKind.CLOSED, 6, tcp(1, TcpState.TIME_WAIT), None)])
+        assert one.ended_at == START + SECOND

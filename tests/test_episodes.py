@@ -173,3 +173,83 @@ def test_every_open_state_can_end_in_every_way():
     for state in (EpisodeState.OPEN, EpisodeState.ESCALATED):
         assert TRANSITIONS[state, "resolved"] == EpisodeState.RESOLVED
         assert {TRANSITIONS[state, end] for end in ("lost_from_sight", "agent_stopped")} == {EpisodeState.LOST}
+
+
+def cycle(tracker, begin, number):
+    """Opens and ends it so many times; the events, and the second it is then."""
+    told, second = [], begin
+    for _ in range(number):
+        told += look(tracker, second, stuck(onset=second - 5))
+        told += look(tracker, second + 2)
+        second += 10
+    return told, second
+
+
+def test_what_ends_again_and_again_is_held_open_told_once_and_counted(tracker):
+    told, second = cycle(tracker, 5, 3)
+    assert told == [("opened", "threshold"), ("resolved", "resolved")] * 3
+    told, second = cycle(tracker, second, 3)
+    assert told == [("opened", "threshold")]
+    (episode,) = tracker.open
+    assert episode.flaps == 2
+    assert tracker.flaps == {("s1", "auth_stuck"): 2}
+    assert look(tracker, second + 60) == [("resolved", "resolved")], "and it ends a minute after the last time"
+
+
+def test_what_ended_long_ago_is_no_flapping(tracker):
+    cycle(tracker, 5, 3)
+    told, _ = cycle(tracker, 1000, 1)
+    assert told == [("opened", "threshold"), ("resolved", "resolved")]
+
+
+def test_when_it_comes_to_wake_somebody_that_is_told(tracker):
+    orphans = [replace(stuck(port), kind="orphaned_backend", identity="app", onset=START) for port in range(1, 6)]
+    assert look(tracker, 5, *orphans[:4]) == [("opened", "threshold")]
+    assert not tracker.open[0].pages
+    assert look(tracker, 6, *orphans) == [("updated", "page")]
+    assert look(tracker, 6.5, *orphans) == []
+
+
+def test_a_cause_that_is_found_later_is_told_once(tracker):
+    look(tracker, 1, full(Severity.CRITICAL))
+    leaks = [stuck(port, onset=-10) for port in range(1, 11)]
+    look(tracker, 2, full(Severity.CRITICAL), *leaks)
+    assert look(tracker, 7, full(Severity.CRITICAL), *leaks) == [("updated", "cause")]
+    exhausted, cause = tracker.open
+    assert exhausted.root == cause.id
+    assert look(tracker, 8, full(Severity.CRITICAL), *leaks) == []
+
+
+def test_a_finding_counts_no_longer_than_it_is_proven(tracker):
+    unproven = stuck(counts_until=START + 4 * SECOND)
+    assert look(tracker, 60, unproven) == []
+    assert look(tracker, 60, replace(unproven, counts_until=START + 5 * SECOND)) == [("opened", "threshold")]
+
+
+class TestRestored:
+    """Left open by an earlier run: known by what it saw begin."""
+
+    @pytest.fixture
+    def restored(self, tracker):
+        look(tracker, 5, stuck())
+        (episode,) = tracker.open
+        later = EpisodeTracker(lambda bits: 77)
+        later.restore([replace(episode, is_restored=True)], moment(100).at)
+        return later
+
+    def test_it_goes_on_with_the_onset_that_was_seen_and_nothing_new_opens(self, restored):
+        met = stuck(onset=100, onset_source="estimated")
+        assert look(restored, 101, met) == [("updated", "heartbeat")]
+        (episode,) = restored.open
+        assert (episode.onset, episode.trace_id) == (START, 1)
+        assert look(restored, 102, met) == []
+
+    def test_it_has_the_time_to_be_seen_again(self, restored):
+        for second in range(101, 115):
+            assert look(restored, second) == []
+        assert look(restored, 116) == [("resolved", "resolved")]
+
+    def test_a_server_that_does_not_come_back_has_taken_it_out_of_sight(self, restored):
+        for second in (101, 130, 159):
+            assert look(restored, second, seen=False) == []
+        assert look(restored, 161, seen=False) == [("resolved", "lost_from_sight")]

@@ -68,6 +68,7 @@ class EpisodeTracker:
         self._restored: dict[EpisodeKey, int] = {}  # left open by an earlier run and not seen yet: since when
         self._causes = Causes()
         self.opened: Counter[tuple[str, str, Severity]] = Counter()  # (server, kind, severity at opening), ever
+        self.subjects: dict[str, Server] = {}  # what has, or had, an episode
         self.told = 0  # events, ever
         self.flaps: Counter[tuple[str, str]] = Counter()  # (server, kind): ends that were no ends, ever
 
@@ -208,7 +209,7 @@ class EpisodeTracker:
         slots: Slots | None,
         now: Moment,
     ) -> None:
-        episode.server = server
+        episode.server = self.subjects[server.id] = server
         episode.seen_at = now.at
         episode.findings = [finding for finding, _ in members]
         episode.members = [Member(f.pid, f.address, f.port, onset) for f, onset in members]

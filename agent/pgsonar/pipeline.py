@@ -40,7 +40,6 @@ from pgsonar.model import (
     PoolerSight,
     Pooling,
     Server,
-    Severity,
     Sight,
     Slots,
     TcpState,
@@ -52,6 +51,7 @@ from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.refusals import SLOTS, Refusals
 from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
+from pgsonar.signals.leak_metrics import LeakReading
 from pgsonar.signals.server_metrics import ServerReading
 from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
@@ -138,6 +138,7 @@ class Pipeline:
                 self.readings.forget(known.id)
                 self.refusals.forget(known.id)
                 self.growth.forget(known.id)
+                self.episodes.subjects.pop(known.id, None)
                 self._reporter.forget(known.id)
                 self._verified.pop(known.id, None)
         for server in found.values():
@@ -399,11 +400,12 @@ class Pipeline:
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
         self.untold = {sight.server.id: untold(sight, self.rules) for sight in sights}
         self._reporter.report(
-            [self._server_reading(sight) for sight in sights],
-            [self.pooling(pooler, now.at) for pooler in self.poolers.poolers.values()],
-            self.destinations()[:NAMED],
-            self._agent_reading(now),
-            now,
+            servers=[self._server_reading(sight) for sight in sights],
+            poolers=[self.pooling(pooler, now.at) for pooler in self.poolers.poolers.values()],
+            destinations=self.destinations()[:NAMED],
+            leaks=self._leak_readings(),
+            agent=self._agent_reading(now),
+            now=now,
         )
 
     def destinations(self) -> list[tuple[Destination, list[Connection]]]:
@@ -427,22 +429,29 @@ class Pipeline:
     def _server_reading(self, sight: Sight) -> ServerReading:
         server = sight.server
         port = server.port or 0
-        leaks: Counter[tuple[str, Severity]] = Counter()
-        for episode in self.episodes.open:
-            if episode.server.id == server.id:
-                leaks[episode.kind, episode.severity] += 1
         return ServerReading(
             sight=sight,
             opened=self.connections.opened.of(server.netns, port),
             closed=self.connections.closed.of(server.netns, port),
             overflows=self.namespaces.overflows(server.netns),
             disagreements=self.correlation.disagreements[server.id],
-            leaks_open=leaks,
-            leaks_ever={(k, s): n for (owner, k, s), n in self.episodes.opened.items() if owner == server.id},
             clients=self._reporter.names(server.id),
             log=self.logs.get(server.id),
             untold=self.untold[server.id],
         )
+
+    def _leak_readings(self) -> list[LeakReading]:
+        """The episodes of everything that ever had one."""
+        silenced = {key for key, _ in self.overrides.silenced}
+        subjects = self.episodes.subjects | {key: one for key, one in self.servers.items() if key in silenced}
+        readings = []
+        for key, server in subjects.items():
+            now = Counter((e.kind, e.severity) for e in self.episodes.open if e.server.id == key)
+            ever = {(kind, s): n for (of, kind, s), n in self.episodes.opened.items() if of == key}
+            flaps = {kind: n for (of, kind), n in self.episodes.flaps.items() if of == key}
+            held_back = {kind: n for (of, kind), n in self.overrides.silenced.items() if of == key}
+            readings.append(LeakReading(server, now, ever, flaps, held_back))
+        return readings
 
     def _agent_reading(self, now: Moment) -> AgentReading:
         scans, rates = self.namespaces.take_rates(now.at)

@@ -12,8 +12,9 @@ from pgsonar.config.schema import Telemetry
 from pgsonar.model import Connection, Destination, EpisodeEvent, Moment, Pooling, Resource
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.identity import Identity
+from pgsonar.signals.leak_metrics import LeakReading
 from pgsonar.signals.leaks import event_row, span_row
-from pgsonar.signals.metrics import agent_rows, client_rows, pooler_rows, server_rows
+from pgsonar.signals.metrics import agent_rows, client_rows, leak_rows, pooler_rows, server_rows
 from pgsonar.signals.names import StickyNames
 from pgsonar.signals.redaction import Redaction
 from pgsonar.signals.rows import Batch, Exemplar, Row
@@ -70,27 +71,35 @@ class Reporter:
 
     def report(
         self,
+        *,
         servers: list[ServerReading],
         poolers: list[Pooling],
         destinations: list[tuple[Destination, list[Connection]]],
+        leaks: list[LeakReading],
         agent: AgentReading,
         now: Moment,
     ) -> None:
         """Sends all metrics as one batch."""
-        resources: list[tuple[Resource, list[Row]]] = []
+        resources: dict[Resource, list[Row]] = {}
         for reading in servers:
-            server = reading.sight.server
-            rows = server_rows(reading, self._started, now, self._exemplars.pop(server.id, {}))
-            resources.append((self._identity.server(server), list(self.redaction.rows(rows))))
+            rows = self.redaction.rows(server_rows(reading, self._started, now))
+            resources[self._identity.server(reading.sight.server)] = list(rows)
         for pooling in poolers:
-            rows = pooler_rows(self.redaction.pooling(pooling), self._started, now)
-            resources.append((self._identity.pooler(pooling.pooler), list(rows)))
+            resources[self._identity.pooler(pooling.pooler)] = list(
+                pooler_rows(self.redaction.pooling(pooling), self._started, now)
+            )
         for destination, connections in destinations:
-            rows = client_rows(destination, connections, self._started, now)
-            resources.append((self._identity.destination(destination), list(rows)))
-        resources.append((self._identity.agent(), list(agent_rows(agent, self._started, now))))
+            resources[self._identity.destination(destination)] = list(
+                client_rows(destination, connections, self._started, now)
+            )
+        for told in leaks:
+            exemplars = self._exemplars.pop(told.server.id, {})
+            resources.setdefault(self._identity.of(told.server), []).extend(
+                leak_rows(told, self._started, now, exemplars)
+            )
+        resources[self._identity.agent()] = list(agent_rows(agent, self._started, now))
         # A pooler that nobody uses has nothing to tell.
-        self._send(Batch("metrics", [(resource, rows) for resource, rows in resources if rows]))
+        self._send(Batch("metrics", [(resource, rows) for resource, rows in resources.items() if rows]))
 
     def _send(self, batch: Batch) -> None:
         for outlet in self._outlets.get(batch.signal, ()):

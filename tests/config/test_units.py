@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgsonar.config.units import ByteSize, Duration, Percent
+from pgsonar.config.units import ByteSize, Duration, Instant, Percent
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,15 @@ def test_sizes_are_decimal_or_binary(text, size):
 def test_what_is_no_size_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="256MiB"):
         ByteSize.parse(text)
+
+
+@pytest.mark.parametrize("text", ["2026-11-21T10:00:00Z", "2026-11-21T11:00:00+01:00", "2026-11-21 10:00:00Z"])
+def test_an_instant_has_an_offset(text):
+    assert Instant.parse(text) == 1_795_255_200 * 10**9
+    assert str(Instant.parse(text)) == "2026-11-21T10:00:00Z"
+
+
+@pytest.mark.parametrize("text", ["2026-11-21T10:00:00", "tomorrow", "", 5, None])
+def test_what_is_no_instant_is_refused(text):
+    with pytest.raises(ValueError, match="expected a time such as"):
+        Instant.parse(text)

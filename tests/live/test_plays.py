@@ -2,10 +2,11 @@
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from plays import PLAYS
+from plays import CONFIGURATION, PLAYS, TWINS
 from worlds import installed, watch
 
 pytestmark = [pytest.mark.live, pytest.mark.netns]
@@ -44,6 +45,8 @@ def found(agent, expected):
     )
     told = event["attributes"]
     assert int(event["timeUnixNano"]) / 1e9 < deadline, f"{expected.kind} was told late"
+    assert expected.says in event["body"]["stringValue"]
+    assert expected.severity in {None, told["pgsonar.leak.severity"]}
     if expected.onset:
         assert abs(told["pgsonar.leak.onset"] / 1e9 - expected.began) < 1.0
     return event
@@ -93,3 +96,22 @@ def test_leaks_that_do_not_get_in_each_others_way(stage):
 @pytest.mark.parametrize("name", ALONE)
 def test_leaks_of_the_whole_server(stage, name):
     play_together(stage, [name])
+
+
+def test_near_misses_stay_silent(stage):
+    """All at once: what is told of any of them names it."""
+    world, agent = stage
+    before = len(agent.events())
+    with ThreadPoolExecutor(len(TWINS)) as threads:
+        played = [threads.submit(function, world, name, 8.0) for name, (_, function) in TWINS.items()]
+        for one in played:
+            one.result()
+    time.sleep(2)
+    bodies = [event["body"]["stringValue"] for event in agent.events()[before:]]
+
+    assert bodies == []
+
+
+def test_every_kind_is_played_and_has_a_near_miss():
+    played = {kind for kinds, _ in TWINS.values() for kind in kinds}
+    assert played == set(CONFIGURATION)

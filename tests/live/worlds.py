@@ -9,7 +9,7 @@ from bouncer import Bouncer
 from networks import CLIENT, CLIENT_6, SERVER, SERVER_6, wired
 from pgsonar.demo.clients import WireClient
 from playing import STUCK_USER, Agent, postgres
-from plays import CONFIGURATION, LIMIT, LIMITED, PLAYS, SILENT, SLOTS, World
+from plays import CONFIGURATION, LIMIT, LIMITED, PLAYS, SILENT, SLOTS, TWINS, World
 
 
 @contextlib.contextmanager
@@ -20,8 +20,8 @@ def installed(major, **settings):
         with wire.on_server():
             server = stack.enter_context(postgres(major, **where))
             _let_in(server)
-            pools = stack.enter_context(Bouncer(server.port, mode="transaction", size=2, users=PLAYS))
-            sessions = stack.enter_context(Bouncer(server.port, mode="session", size=2, users=PLAYS))
+            pools = stack.enter_context(Bouncer(server.port, mode="transaction", size=2, users=[*PLAYS, *TWINS]))
+            sessions = stack.enter_context(Bouncer(server.port, mode="session", size=2, users=[*PLAYS, *TWINS]))
         yield World(server, wire, pools, sessions)
 
 
@@ -31,7 +31,7 @@ def _let_in(server):
         for address in (f"{CLIENT}/32", f"{CLIENT_6}/128"):
             file.write(f"host all {STUCK_USER} {address} scram-sha-256\nhost all all {address} trust\n")
     with contextlib.closing(WireClient(server.port, "postgres", host=str(server.data_directory.parent))) as admin:
-        for name in (*PLAYS, *SILENT, "app", "watcher"):
+        for name in (*PLAYS, *TWINS, *SILENT, "app", "watcher"):
             admin.execute(f"create role {name} login")
         admin.execute(f"create role {STUCK_USER} login password 'never sent'")
         admin.execute(f"create role {LIMITED} login connection limit {LIMIT}")
@@ -40,16 +40,16 @@ def _let_in(server):
         admin.execute("select pg_reload_conf()")
 
 
-def watch(world, folder, *, leaks=None, login=True):
-    """An agent that sees all of it; the caller stops it."""
-    more = ""
-    if login:
-        more = (
-            f", postgresql: {{endpoint: '{world.server.data_directory.parent}:{world.server.port}', username: watcher,"
-        )
+def receivers(world):
+    """What sees all of it: the sockets receiver's targets and side, and the receivers beside it."""
+    place = f"{world.server.data_directory.parent}:{world.server.port}"
+    more = f", postgresql: {{endpoint: '{place}', username: watcher, collection_interval: 1s}}"
+    for name, bouncer in (("pools", world.pools), ("sessions", world.sessions)):
+        more += f", pgbouncer/{name}: {{endpoint: '{bouncer.directory}:{bouncer.port}', username: stats,"
         more += " collection_interval: 1s}"
-        for name, bouncer in (("pools", world.pools), ("sessions", world.sessions)):
-            more += f", pgbouncer/{name}: {{endpoint: '{bouncer.directory}:{bouncer.port}', username: stats,"
-            more += " collection_interval: 1s}"
-    targets = f"[{{name: db, port: {world.server.port}}}], side: both"
-    return Agent(folder, targets, more, leaks=json.dumps(CONFIGURATION if leaks is None else leaks)[1:-1])
+    return f"[{{name: db, port: {world.server.port}}}], side: both", more
+
+
+def watch(world, folder):
+    """An agent that sees all of it; the caller stops it."""
+    return Agent(folder, *receivers(world), leaks=json.dumps(CONFIGURATION)[1:-1])

@@ -29,13 +29,14 @@ from pgsonar.signals.agent_metrics import AGENT_METRICS, AgentReading
 from pgsonar.signals.catalog import metric_table
 from pgsonar.signals.hop_metrics import POOLER_METRICS
 from pgsonar.signals.identity import Identity
+from pgsonar.signals.leak_metrics import LEAK_METRICS, LeakReading
 from pgsonar.signals.login_metrics import LOGIN_METRICS
-from pgsonar.signals.metrics import agent_rows, pooler_rows, server_rows
+from pgsonar.signals.metrics import agent_rows, leak_rows, pooler_rows, server_rows
 from pgsonar.signals.names import StickyNames
 from pgsonar.signals.rows import Exemplar, Spread
 from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading, state_of
 
-ALL_OF_SERVERS = (*SERVER_METRICS, *LOGIN_METRICS)
+ALL_OF_SERVERS = (*LEAK_METRICS, *SERVER_METRICS, *LOGIN_METRICS)
 NOW = Moment(START + SECOND, 1_700_000_000 * SECOND)
 
 
@@ -56,8 +57,6 @@ def reading(backends=(), connections=(), of=None, **changes):
         "closed": {"10.0.0.7": 12},
         "overflows": 13,
         "disagreements": 14,
-        "leaks_open": {("auth_stuck", Severity.HIGH): 15},
-        "leaks_ever": {("auth_stuck", Severity.WARNING): 16},
         "clients": StickyNames(),
         "log": LogCounts(Counter(all_slots=17, authentication_timeout=18, lost_client=19), {}, 20),
         "untold": {"accept_queue": "why"},
@@ -65,8 +64,18 @@ def reading(backends=(), connections=(), of=None, **changes):
     return ServerReading(**(known | changes))
 
 
+LEAKS = LeakReading(
+    server(),
+    {("auth_stuck", Severity.HIGH): 15},
+    {("auth_stuck", Severity.WARNING): 16},
+    {"auth_stuck": 17},
+    {"auth_stuck": 18},
+)
+
+
 def points(what, name, exemplars=None):
-    rows = {row.name: row for row in server_rows(what, 5, NOW, exemplars or {})}
+    told = leak_rows(what, 5, NOW, exemplars or {}) if isinstance(what, LeakReading) else server_rows(what, 5, NOW)
+    rows = {row.name: row for row in told}
     return rows[name].points if name in rows else []
 
 
@@ -114,8 +123,8 @@ def test_each_metric_reads_its_own_value():
     assert values(what, "pgsonar.queue.send") == [({}, 31)]
     assert values(what, "pgsonar.connection.opened") == [({"client.address": "10.0.0.7"}, 11)]
     assert values(what, "pgsonar.connection.closed") == [({"client.address": "10.0.0.7"}, 12)]
-    assert [v for _, v in values(what, "pgsonar.leak.open")] == [15]
-    assert [v for _, v in values(what, "pgsonar.leak.count")] == [16]
+    leaks = ("open", "count", "flaps", "silenced")
+    assert [v for name in leaks for _, v in values(LEAKS, f"pgsonar.leak.{name}")] == [15, 16, 17, 18]
     assert {a["pgsonar.views"]: v for a, v in values(what, "pgsonar.connection.unaccounted")} == {
         "title_and_inode": 14,
         "process_and_title": 1,
@@ -176,7 +185,7 @@ def test_a_client_that_has_a_name_keeps_it_while_it_is_there():
 
 def test_the_counter_of_leaks_carries_the_episode_as_exemplar():
     exemplar = Exemplar(1, 1, 2, 3)
-    (point,) = points(reading(), "pgsonar.leak.count", {("auth_stuck", "warning"): (exemplar,)})
+    (point,) = points(LEAKS, "pgsonar.leak.count", {("auth_stuck", "warning"): (exemplar,)})
 
     assert point.exemplars == (exemplar,)
 
@@ -199,7 +208,7 @@ def test_no_metric_is_about_a_single_connection():
 def test_points_carry_only_the_attributes_the_catalog_declares():
     what = reading([backend(title())], [connection(tcp(1)), connection(tcp(0, TcpState.LISTEN, tx=244))])
     declared = {metric.name: set(metric.attributes) | {"server.address", "server.port"} for metric in ALL_OF_SERVERS}
-    rows = server_rows(what, 5, NOW, {})
+    rows = [*server_rows(what, 5, NOW), *leak_rows(LEAKS, 5, NOW, {})]
 
     assert {row.name for row in rows} == set(declared)
     assert [row.name for row in rows for point in row.points if not set(point.attributes) <= declared[row.name]] == []

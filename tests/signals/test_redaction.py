@@ -78,9 +78,9 @@ def sent(mode, seen):
     looked_at = {seen.server.id: (seen.server, Slots(seen.ledger.used, seen.server.limits.ceiling))}
     reporter.tell(tracker.update(findings, looked_at, NOW))
     reporter.tell(tracker.end_all("agent_stopped", NOW))
-    reading = ServerReading(seen, {"10.0.0.7": 1}, {"fd00::7": 1}, None, 0, {}, {}, reporter.names("s1"))
+    reading = ServerReading(seen, {"10.0.0.7": 1}, {"fd00::7": 1}, None, 0, reporter.names("s1"))
     limit = MetricRow("m", "gauge", "1", "", [Point({"user.name": "alice"}, 1, 0, 0)])
-    return repr([batches, reporter.redaction.rows([limit, *server_rows(reading, 0, NOW, {})])])
+    return repr([batches, reporter.redaction.rows([limit, *server_rows(reading, 0, NOW)])])
 
 
 @pytest.mark.parametrize("mode", ["redact", "hash"])

@@ -116,7 +116,7 @@ def _check_override(override: schema.Override, key: str, problems: Problems) -> 
         if kind not in every:
             problems.error(f"{key}.kinds[{index}]", f"there is no kind {kind!r}", allowed_hint(kind, every))
     says = ("enabled", "after", "severity", "shadow", "silence_until")
-    if all(getattr(override, name) is None for name in says):
+    if all(getattr(override, name) is None for name in says) and not problems.errors:  # what it says may be wrong
         problems.error(key, "changes nothing", f"give one of {', '.join(says)}")
 
 

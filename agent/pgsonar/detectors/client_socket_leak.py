@@ -2,7 +2,7 @@
 
 Seen on the host where the application runs, as CLOSE_WAIT with an owner; it holds a descriptor there and nothing on the
 server. After a failover every pool holds many of these until it next checks its connections: what closed in the same
-second as half of the others has as long as a pool keeps a connection.
+second as several others has as long as a pool keeps a connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pgsonar.model import SECOND, ClientSight, Connection, Finding, Severity, Tc
 MANY = 5
 TOGETHER = SECOND
 FORGIVEN = 35 * 60 * SECOND  # HikariCP's maxLifetime is 30 minutes
-_HALF = 0.5
 
 
 class ClientSocketLeak:
@@ -31,7 +30,7 @@ class ClientSocketLeak:
     def examine(self, sight: ClientSight) -> Iterator[Finding]:
         left = [c for c in sight.connections if c.socket.state == TcpState.CLOSE_WAIT and c.socket.inode]
         for connection in left:
-            if _closed_with_others(connection, left, sight) and sight.at - connection.state_since < FORGIVEN:
+            if _closed_with_others(connection, left) and sight.at - connection.state_since < FORGIVEN:
                 continue
             local, client = connection.socket.local, connection.client
             yield Finding(
@@ -52,6 +51,5 @@ class ClientSocketLeak:
             )
 
 
-def _closed_with_others(connection: Connection, left: list[Connection], sight: ClientSight) -> bool:
-    together = sum(abs(other.state_since - connection.state_since) <= TOGETHER for other in left)
-    return together >= MANY and together >= _HALF * len(sight.connections)
+def _closed_with_others(connection: Connection, left: list[Connection]) -> bool:
+    return sum(abs(other.state_since - connection.state_since) <= TOGETHER for other in left) >= MANY

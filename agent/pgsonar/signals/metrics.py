@@ -8,35 +8,40 @@ from __future__ import annotations
 from pgsonar.model import Connection, Destination, Moment, Pooling
 from pgsonar.signals.agent_metrics import AGENT_METRICS, AgentReading
 from pgsonar.signals.hop_metrics import CLIENT_METRICS, POOLER_METRICS
+from pgsonar.signals.leak_metrics import LEAK_METRICS, LeakReading
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metric import Metric, Read
-from pgsonar.signals.rows import Exemplar, MetricRow, Point
+from pgsonar.signals.rows import Attributes, Exemplar, MetricRow, Point
 from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading
 
 
-def server_rows(
-    reading: ServerReading, start_unix: int, now: Moment, exemplars: dict[tuple[str, str], tuple[Exemplar, ...]]
-) -> list[MetricRow]:
-    """The metrics of one server. `exemplars` are by (kind, severity) of the leak counter."""
-    server = reading.sight.server
-    common: dict[str, str | int] = {"server.address": server.address}
-    if server.port is not None:
-        common["server.port"] = server.port
+def server_rows(reading: ServerReading, start_unix: int, now: Moment) -> list[MetricRow]:
+    """The metrics of one server."""
+    common = _place(reading.sight.server.address, reading.sight.server.port)
     rows = [_row(metric, reading, common, start_unix, now) for metric in (*SERVER_METRICS, *LOGIN_METRICS)]
-    for row in rows:
-        if row.name == "pgsonar.leak.count":
-            row.points[:] = [
-                point._replace(exemplars=exemplars.get(_leak_key(point), ())) if exemplars else point
-                for point in row.points
-            ]
     return [row for row in rows if row.points]
+
+
+def leak_rows(
+    reading: LeakReading, start_unix: int, now: Moment, exemplars: dict[tuple[str, str], tuple[Exemplar, ...]]
+) -> list[MetricRow]:
+    """The metrics of episodes. `exemplars` are by (kind, severity) of the leak counter."""
+    common = _place(reading.server.address, reading.server.port)
+    rows = [_row(metric, reading, common, start_unix, now) for metric in LEAK_METRICS]
+    for row in rows:
+        if row.name == "pgsonar.leak.count" and exemplars:
+            row.points[:] = [point._replace(exemplars=exemplars.get(_leak_key(point), ())) for point in row.points]
+    return [row for row in rows if row.points]
+
+
+def _place(address: str, port: int | None) -> Attributes:
+    where: Attributes = {"server.address": address}
+    return where if port is None else where | {"server.port": port}
 
 
 def pooler_rows(reading: Pooling, start_unix: int, now: Moment) -> list[MetricRow]:
     """The metrics of one pooler."""
-    common: dict[str, str | int] = {"server.address": reading.pooler.address}
-    if reading.pooler.port is not None:
-        common["server.port"] = reading.pooler.port
+    common = _place(reading.pooler.address, reading.pooler.port)
     rows = [_row(metric, reading, common, start_unix, now) for metric in POOLER_METRICS]
     return [row for row in rows if row.points]
 
@@ -45,7 +50,7 @@ def client_rows(
     destination: Destination, connections: list[Connection], start_unix: int, now: Moment
 ) -> list[MetricRow]:
     """The metrics of the client's side of a database."""
-    common: dict[str, str | int] = {"server.address": destination.address, "server.port": destination.port}
+    common = _place(destination.address, destination.port)
     return [_row(metric, connections, common, start_unix, now) for metric in CLIENT_METRICS]
 
 
@@ -59,7 +64,7 @@ def agent_rows(reading: AgentReading, start_unix: int, now: Moment) -> list[Metr
     return [row for row in rows if row.points]
 
 
-def _row(metric: Metric[Read], reading: Read, common: dict[str, str | int], start_unix: int, now: Moment) -> MetricRow:
+def _row(metric: Metric[Read], reading: Read, common: Attributes, start_unix: int, now: Moment) -> MetricRow:
     points = [
         Point({**common, **attributes}, value, start_unix, now.unix) for attributes, value in metric.read(reading)
     ]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pgsonar.connections import OTHER
-from pgsonar.model import Activity, Backend, BackendKind, LogCounts, Severity, Sight, TcpState
+from pgsonar.model import Activity, Backend, BackendKind, LogCounts, Sight, TcpState
 from pgsonar.signals.metric import Metric, Reading, by_state
 from pgsonar.signals.names import Name, StickyNames
 from pgsonar.signals.rows import Attributes
@@ -25,8 +25,6 @@ class ServerReading:
     closed: dict[str, int]
     overflows: int | None
     disagreements: int
-    leaks_open: dict[tuple[str, Severity], int]
-    leaks_ever: dict[tuple[str, Severity], int]
     clients: StickyNames
     untold: dict[str, str] = field(default_factory=dict)  # kinds that cannot be told, and why
     log: LogCounts | None = None  # None: no log of it is followed
@@ -129,11 +127,6 @@ def _logged(name: str) -> Callable[[ServerReading], Reading]:
 
 def _by_client(counts: dict[str, int]) -> Reading:
     return (({"client.address": client}, number) for client, number in counts.items())
-
-
-def _leaks(counts: dict[tuple[str, Severity], int]) -> Reading:
-    for (kind, severity), number in counts.items():
-        yield {"pgsonar.leak.kind": kind, "pgsonar.leak.severity": severity.word}, number
 
 
 SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
@@ -288,21 +281,5 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("pgsonar.leak.kind",),
         "1 for each kind of leak that cannot be told of this server; `pgsonar doctor` says why.",
         lambda reading: (({"pgsonar.leak.kind": kind}, 1) for kind in reading.untold),
-    ),
-    Metric(
-        "pgsonar.leak.open",
-        "updowncounter",
-        "{leak}",
-        ("pgsonar.leak.kind", "pgsonar.leak.severity"),
-        "Leak episodes open now.",
-        lambda reading: _leaks(reading.leaks_open),
-    ),
-    Metric(
-        "pgsonar.leak.count",
-        "counter",
-        "{leak}",
-        ("pgsonar.leak.kind", "pgsonar.leak.severity"),
-        "Leak episodes opened since pgsonar started, by their severity at opening.",
-        lambda reading: _leaks(reading.leaks_ever),
     ),
 )

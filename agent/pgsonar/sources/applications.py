@@ -41,7 +41,7 @@ class ApplicationFinder:
 
     def find(self) -> list[ClientSide]:
         """Those known now, our own first."""
-        begun = time.monotonic()
+        begun, cpu = time.monotonic(), time.thread_time()
         if not self._left and begun >= self._due:
             self._cost = 0.0
             self._left = [netns for netns, _ in self._namespaces if netns != self.own and netns not in self._met]
@@ -50,7 +50,7 @@ class ApplicationFinder:
             netns = self._left.pop()
             if self._has_clients(netns):
                 self._met.add(netns)
-        self._cost += time.monotonic() - begun
+        self._cost += time.thread_time() - cpu
         if was_looking and not self.is_looking:
             self._due = time.monotonic() + pause(self._cost)
         there = {netns: pids for netns, pids in self._namespaces if netns in self._met}

@@ -45,18 +45,18 @@ class HostNamespaces:
 
     def list_again(self, *, at_once: bool = False) -> bool:
         """Lists them, if that was not done lately; whether it was done now. `at_once`: somebody is missed."""
-        begun = time.monotonic()
-        if begun < (self._due_at_once if at_once else self._due):
+        if time.monotonic() < (self._due_at_once if at_once else self._due):
             return False
+        begun = time.thread_time()
         namespaces: dict[int, _Namespace] = {}
         for pid in self._processes.pids():
             netns = self._processes.network_namespace(pid)
             if netns is not None:
                 namespaces.setdefault(netns, _Namespace()).pids.append(pid)
         self._namespaces = namespaces
-        now = time.monotonic()
-        self._due = now + pause(now - begun)
-        self._due_at_once = now + max(AT_ONCE, SHARE_AT_ONCE * (now - begun))
+        now, cost = time.monotonic(), time.thread_time() - begun
+        self._due = now + pause(cost)
+        self._due_at_once = now + max(AT_ONCE, SHARE_AT_ONCE * cost)
         return True
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
