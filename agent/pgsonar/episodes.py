@@ -23,6 +23,7 @@ from pgsonar.model import (
     Severity,
     Slots,
 )
+from pgsonar.signals.leak_metrics import LeakReading
 
 HOLD = SECOND  # an episode resolves when no member has stood for this long: one late look ends nothing
 # What has ended FLAPS times within FLAP_WITHIN is held open for FLAP_HOLD: it comes back, and is told once.
@@ -269,3 +270,21 @@ class EpisodeTracker:
 
 def _severity(episode: Episode) -> Severity:
     return max(finding.severity for finding in episode.findings)
+
+
+def leak_readings(
+    tracker: EpisodeTracker, silenced: Mapping[tuple[str, str], int], servers: Mapping[str, Server]
+) -> list[LeakReading]:
+    """The episodes of everything that ever had one, or has findings that are held back."""
+    held_back = {key for key, _ in silenced}
+    subjects = tracker.subjects | {key: server for key, server in servers.items() if key in held_back}
+    return [
+        LeakReading(
+            server,
+            Counter((episode.kind, episode.severity) for episode in tracker.open if episode.server.id == key),
+            {(kind, severity): n for (of, kind, severity), n in tracker.opened.items() if of == key},
+            {kind: n for (of, kind), n in tracker.flaps.items() if of == key},
+            {kind: n for (of, kind), n in silenced.items() if of == key},
+        )
+        for key, server in subjects.items()
+    ]

@@ -13,15 +13,16 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from pgsonar.attribution import Attribution
-from pgsonar.backends import BackendTable, settle_doubt
+from pgsonar.backends import BackendTable
 from pgsonar.causes import suspects
 from pgsonar.client_side import NAMED, by_destination, outgoing
+from pgsonar.closer import CloserLook, Sessions
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
 from pgsonar.correlation import Correlation, owners
 from pgsonar.detectors import Rules, rules
 from pgsonar.detectors.evidence import who
-from pgsonar.episodes import EpisodeTracker
+from pgsonar.episodes import EpisodeTracker, leak_readings
 from pgsonar.growth import IdleGrowth
 from pgsonar.ledger import slot_ledger
 from pgsonar.model import (
@@ -51,7 +52,6 @@ from pgsonar.readings import Readings, attach, improved, sightings
 from pgsonar.refusals import SLOTS, Refusals
 from pgsonar.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
-from pgsonar.signals.leak_metrics import LeakReading
 from pgsonar.signals.server_metrics import ServerReading
 from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
@@ -63,9 +63,6 @@ log = logging.getLogger("pgsonar")
 LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
 )
-CLOSER = 2 * SECOND  # between two comparisons of queues while bytes wait in one
-DETAILS = 10 * SECOND  # between two readings of TCP_INFO otherwise
-CLOSER_EACH = 1_000_000  # ns more for each connection: ten thousand take 80 ms
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
 
 
@@ -104,7 +101,7 @@ class Pipeline:
             who, idle_after=round(leaks.idle_leak.idle_after * 1e9), window=round(leaks.idle_leak.window * 1e9)
         )
         self.episodes = EpisodeTracker(new_id)
-        self._compared_at: dict[int, int] = {}  # by namespace: when its queues were compared last
+        self._closer = CloserLook(sources.sampler, self.connections)
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health
         self._reporter = reporter
@@ -244,7 +241,7 @@ class Pipeline:
         self._read_logs(now.at)
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
-        self._look_closer(now.at)
+        self._closer.look(self.namespaces.watched(), self._sessions(now.at), now.at)
         sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
         poolers, clients = self.poolers.sights(now.at), self._client_sights(now.at)
         findings = self.findings(sights, now, poolers, clients)
@@ -282,30 +279,14 @@ class Pipeline:
         servers |= {sight.server.id: sight.server for sight in clients}
         return self.overrides.settle(found, servers, now.unix)
 
-    def _look_closer(self, at: int) -> None:
-        """Compares the bytes of connections in namespaces where some wait in a queue, or where idle ones are judged.
-
-        Changes tell when a queue fills or empties; whether one that stays full moves takes a look at each connection.
-        """
-        backends = [(server, b) for server in self.servers.values() for b in self.backends.of_server(server.id)]
-        doubted = {server.netns for server, backend in backends if backend.still_before is not None}
-        for netns in self.namespaces.watched():
-            there = self.connections.of_namespace(netns)
-            waits = netns in doubted or any(
-                c.unsent_since or c.unread_since for c in there if c.socket.state != TcpState.LISTEN
-            )
-            period = max(CLOSER if waits else DETAILS, len(there) * CLOSER_EACH)
-            if at - self._compared_at.get(netns, 0) < period:
-                continue
-            self._compared_at[netns] = at
-            self.connections.note(self.sources.sampler.details(netns))
-            if waits:
-                self.connections.resync(netns, self.sources.sampler.open_connections(netns), at)
-
-        for server, backend in backends:
-            if backend.still_before is not None:
-                reading = self.readings.of(server.id, at)
-                settle_doubt(backend, at, told_at=reading.at if reading is not None else None)
+    def _sessions(self, at: int) -> list[Sessions]:
+        """Every server's backends, and when its login has told of them last."""
+        sessions = []
+        for server in self.servers.values():
+            reading = self.readings.of(server.id, at)
+            told_at = reading.at if reading is not None else None
+            sessions.append(Sessions(server.netns, self.backends.of_server(server.id), told_at))
+        return sessions
 
     def _client_sights(self, at: int) -> list[ClientSight]:
         """This host's connections to databases, with the processes of those that their server has closed."""
@@ -403,7 +384,7 @@ class Pipeline:
             servers=[self._server_reading(sight) for sight in sights],
             poolers=[self.pooling(pooler, now.at) for pooler in self.poolers.poolers.values()],
             destinations=self.destinations()[:NAMED],
-            leaks=self._leak_readings(),
+            leaks=leak_readings(self.episodes, self.overrides.silenced, self.servers),
             agent=self._agent_reading(now),
             now=now,
         )
@@ -439,19 +420,6 @@ class Pipeline:
             log=self.logs.get(server.id),
             untold=self.untold[server.id],
         )
-
-    def _leak_readings(self) -> list[LeakReading]:
-        """The episodes of everything that ever had one."""
-        silenced = {key for key, _ in self.overrides.silenced}
-        subjects = self.episodes.subjects | {key: one for key, one in self.servers.items() if key in silenced}
-        readings = []
-        for key, server in subjects.items():
-            now = Counter((e.kind, e.severity) for e in self.episodes.open if e.server.id == key)
-            ever = {(kind, s): n for (of, kind, s), n in self.episodes.opened.items() if of == key}
-            flaps = {kind: n for (of, kind), n in self.episodes.flaps.items() if of == key}
-            held_back = {kind: n for (of, kind), n in self.overrides.silenced.items() if of == key}
-            readings.append(LeakReading(server, now, ever, flaps, held_back))
-        return readings
 
     def _agent_reading(self, now: Moment) -> AgentReading:
         scans, rates = self.namespaces.take_rates(now.at)
