@@ -100,6 +100,18 @@ def test_only_what_becomes_critical_is_written(tmp_path, severity, because):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_only_tried_out_is_not_written(tmp_path):
+    flight = recorder(tmp_path)
+    pass_time(flight, 0, 10)
+    batch = event()
+    batch.resources[0][1][0].attributes["pgsonar.shadow"] = True
+    flight.export(batch)
+    pass_time(flight, 10, 30)
+    flight.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_that_grows_critical_is_written(tmp_path):
     flight = recorder(tmp_path)
     pass_time(flight, 0, 10)

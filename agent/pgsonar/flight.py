@@ -65,13 +65,15 @@ class FlightRecorder:
         self._kept: deque[_Kept] = deque()
         self._critical: EventRow | None = None
         self._written_at: int | None = None
-        self._file: _File | None = None
+        self._file: _File | None = None  # that is followed up
+        self._newest: _File | None = None
 
     def export(self, batch: Batch) -> None:
         """Hears of an episode that is critical from now on; see reporting.Outlet."""
         rows = [row for _, rows in batch.resources for row in rows if isinstance(row, EventRow)]
         for row in rows:
-            begins = row.attributes["pgsonar.leak.fired_because"] in _BEGINS
+            told = row.attributes
+            begins = told["pgsonar.leak.fired_because"] in _BEGINS and not told.get("pgsonar.shadow")
             if begins and row.severity_number >= Severity.CRITICAL:
                 self._critical = self._critical or row
 
@@ -109,11 +111,10 @@ class FlightRecorder:
             self._begin_file(row)
 
     def close(self) -> None:
-        """Gives a file that is being written a moment."""
-        file = self._file
+        """Gives the file that is being written a moment."""
         self._end_file()
-        if file is not None:
-            file.join(CLOSES_WITHIN)
+        if self._newest is not None:
+            self._newest.join(CLOSES_WITHIN)
 
     def report(self) -> dict[str, object]:
         """For the health answer."""
@@ -121,7 +122,7 @@ class FlightRecorder:
 
     @property
     def _size(self) -> int:
-        return sum(kept.size for kept in self._kept)
+        return sum(kept.size for kept in list(self._kept))  # whole, also for the thread of the health answer
 
     def _pass_on(self, kept: _Kept, block: bytes) -> None:
         kept.add(block)
@@ -141,6 +142,7 @@ class FlightRecorder:
         self._file = _File(Path(self._settings.directory, name), self._settings.keep, self)
         for block in [header_bytes(header), *(block for kept in self._kept for block in kept.blocks)]:
             self._file.blocks.put(block)
+        self._newest = self._file
         self._file.start()
 
     def _end_file(self) -> None:

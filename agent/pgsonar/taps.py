@@ -44,9 +44,12 @@ from pgsonar.world import (
 )
 
 Answer = TypeVar("Answer")
+Source = TypeVar("Source")
 Put = Callable[[AnyFact], None]
 
-_AGES = ("at", "last_sent", "last_received", "last_ack")
+# Of model.Details: all but its instant and its ages.
+_BYTES = slice(1, Details._fields.index("last_sent"))
+_REST = slice(Details._fields.index("last_ack") + 1, None)
 AS_OLD = 20_000_000  # ns: ages in TCP_INFO are as exact as two of the kernel's clock ticks
 
 
@@ -93,11 +96,16 @@ def _put_names(put: Put, names: dict[str, str], holds: int) -> None:
     put(entries.Names(names))
 
 
-class _Sampler:
-    def __init__(self, of: SocketSource, put: Put, told: Answers) -> None:
+class _Tap(Generic[Source]):
+    def __init__(self, of: Source, put: Put, told: Answers) -> None:
         self._of = of
         self._put = put
         self._told = told
+
+
+class _Sampler(_Tap[SocketSource]):
+    def __init__(self, of: SocketSource, put: Put, told: Answers) -> None:
+        super().__init__(of, put, told)
         self.watch = of.watch
         self.set_ports = of.set_ports
 
@@ -139,19 +147,14 @@ class _Sampler:
 
 def _stands(before: Details, now: Details, at: int) -> bool:
     """Whether nothing has happened on a connection: what was told of it has aged until `at`, and no more."""
-    then = aged(before, at)
-    if then._replace(**{name: getattr(now, name) for name in _AGES}) != now:
+    if before[_BYTES] != now[_BYTES] or before[_REST] != now[_REST]:
         return False
+    then = aged(before, at)
     ages = (then.last_sent - now.last_sent, then.last_received - now.last_received, then.last_ack - now.last_ack)
     return all(abs(age) * MILLISECOND <= AS_OLD for age in ages) and abs(then.at - now.at) <= AS_OLD
 
 
-class _Finder:
-    def __init__(self, of: ServerSource, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-
+class _Finder(_Tap[ServerSource]):
     def find(self) -> list[Server]:
         servers = self._of.find()
         if servers != self._told.servers:
@@ -159,12 +162,9 @@ class _Finder:
         return servers
 
 
-class _Backends:
-    def __init__(self, of: BackendSource, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-        self.forget = of.forget
+class _Backends(_Tap[BackendSource]):
+    def forget(self, server: Server) -> None:
+        self._of.forget(server)
 
     def read(self, server: Server, *, at: int) -> list[BackendSighting]:
         sightings = self._of.read(server, at=at)
@@ -190,12 +190,9 @@ class _Backends:
         return sightings
 
 
-class _Owners:
-    def __init__(self, of: InodeSource, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-        self.forget = of.forget
+class _Owners(_Tap[InodeSource]):
+    def forget(self, postmaster: int) -> None:
+        self._of.forget(postmaster)
 
     def inodes(self, pid: int, *, postmaster: int) -> tuple[int, ...] | None:
         inodes = self._of.inodes(pid, postmaster=postmaster)
@@ -204,12 +201,7 @@ class _Owners:
         return inodes
 
 
-class _Clients:
-    def __init__(self, of: ClientSource, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-
+class _Clients(_Tap[ClientSource]):
     @property
     def astray(self) -> Collection[Hop]:
         return self._of.astray
@@ -234,12 +226,7 @@ class _Clients:
 _UNKNOWN = object()
 
 
-class _Poolers:
-    def __init__(self, of: PoolerSource, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-
+class _Poolers(_Tap[PoolerSource]):
     def find(self) -> list[Pooler]:
         poolers = self._of.find()
         if poolers != self._told.poolers:
@@ -253,12 +240,7 @@ class _Poolers:
         return ends
 
 
-class _Sides:
-    def __init__(self, of: SideSource, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-
+class _Sides(_Tap[SideSource]):
     def find(self) -> list[ClientSide]:
         sides = self._of.find()
         if sides != self._told.sides:
@@ -288,12 +270,9 @@ class _Poller(Generic[Answer]):
         return answer
 
 
-class _Logs:
-    def __init__(self, of: LogSource, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-        self.problems = of.problems
+class _Logs(_Tap[LogSource]):
+    def problems(self) -> list[str]:
+        return self._of.problems()
 
     def read(self, servers: Sequence[Server]) -> dict[str, LogCounts]:
         logs = self._of.read(servers)
@@ -305,12 +284,7 @@ class _Logs:
         return logs
 
 
-class _Pace:
-    def __init__(self, of: Pace, put: Put, told: Answers) -> None:
-        self._of = of
-        self._put = put
-        self._told = told
-
+class _Pace(_Tap[Pace]):
     @property
     def interval(self) -> float:
         return self._of.interval

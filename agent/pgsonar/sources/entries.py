@@ -1,8 +1,8 @@
 """What a recording is made of: each answer of a source that the pipeline reads, and each tick that read it.
 
 The rule: a fact is written when an answer differs from the one before, and says only what differs. A key frame says all
-that is known at an instant, so that a recording can be played from there. Whatever changes the shape of one of these
-raises recording.FORMAT.
+that is known at an instant, so that a recording can be played from there. Fields are added at the end of an entry or a
+noun, with a default, so that older recordings are read; any other change of shape raises recording.FORMAT.
 """
 
 from __future__ import annotations
