@@ -15,7 +15,7 @@ from pgsonar.model import SECOND, Backend, TcpState
 from pgsonar.world import SocketSource
 
 OFTEN = 2 * SECOND  # between two looks while bytes wait, or a session is in doubt
-SELDOM = 10 * SECOND
+SELDOM = 3 * SECOND
 EACH = 1_000_000  # ns more for each connection: ten thousand take 80 ms
 
 

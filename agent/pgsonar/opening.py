@@ -19,7 +19,6 @@ from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.clients import ClientFinder
 from pgsonar.sources.conntrack import read_translations
 from pgsonar.sources.hostnamespaces import HostNamespaces
-from pgsonar.sources.keepalive import KeepaliveProbe
 from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.netstat import listen_overflows
 from pgsonar.sources.owners import OwnerReader
@@ -31,7 +30,7 @@ from pgsonar.sources.serverlog import LogReader, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
 from pgsonar.sources.unixdiag import read_unix_ends
-from pgsonar.world import Sources
+from pgsonar.world import ClientProbe, Sources
 
 IDLE_EVERY = 30.0  # seconds
 RESOLVE = 60.0  # seconds between two looks at what names of targets resolve to
@@ -115,10 +114,19 @@ def open_sources(config: Config) -> OpenSources:
         logs=ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
         if config.serverlog
         else None,
-        probe=KeepaliveProbe() if config.leaks is not None and config.leaks.half_open.probe else None,
+        probe=open_probe(config),
         source=config.sockets.source,
         destroy_events=config.sockets.destroy_events,
     )
+
+
+def open_probe(config: Config) -> ClientProbe | None:
+    """What asks clients whether they are still there; None unless that is wanted."""
+    if config.leaks is None or not config.leaks.half_open.probe:
+        return None
+    from pgsonar.sources.keepalive import KeepaliveProbe  # noqa: PLC0415 - ctypes, for those who ask
+
+    return KeepaliveProbe()
 
 
 def open_databases(config: Config) -> tuple[Poller[DatabaseReading], ...]:

@@ -25,7 +25,8 @@ from pgsonar.model import (
 )
 
 START_SLACK = 3 * SECOND  # pg_postmaster_start_time() is read after recovery's first steps, and clocks are slewed
-PID_SLACK = SECOND // 2  # a backend notes its start a little after its fork
+# A backend notes its start after its fork: a little, on a busy machine seconds. Pids do not return that soon.
+BEFORE_FORK, AFTER_FORK = SECOND // 2, 5 * SECOND
 _REMOTE = (
     "sockets, process titles and logins under way: the server does not run on this host (run pgsonar beside it to see "
     "them)"
@@ -136,7 +137,7 @@ def attach(backends: Iterable[Backend], reading: DatabaseReading | None) -> None
     sessions = {session.pid: session for session in reading.sessions} if reading is not None else {}
     for backend in backends:
         session = sessions.get(backend.inner_pid)
-        is_same = session is not None and abs(session.started - backend.started) < PID_SLACK
+        is_same = session is not None and -BEFORE_FORK < session.started - backend.started < AFTER_FORK
         backend.session = session if is_same else None
 
 
