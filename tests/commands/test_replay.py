@@ -153,7 +153,8 @@ def test_a_disk_that_refuses_is_told(tmp_path):
 
 
 def test_who_records_sends_answers_and_keeps_nothing_else():
-    config = recording_only(load([], ["service.extensions=[health_check, flight_recorder, file_storage]"], {}))
+    extensions = "service.extensions=[health_check, flight_recorder, file_storage]"
+    config = recording_only(load([], [extensions, "processors.leaks.half_open.probe=true"], {}))
 
     assert (config.exporters, config.health_check, config.flight_recorder, config.file_storage) == (
         {},
@@ -161,7 +162,7 @@ def test_who_records_sends_answers_and_keeps_nothing_else():
         None,
         None,
     )
-    assert config.leaks is not None
+    assert not config.leaks.half_open.probe
 
 
 def test_the_example_begins_at_its_moment(file):

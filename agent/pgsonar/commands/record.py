@@ -67,9 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def recording_only(config: Config) -> Config:
-    """The configuration without whatever sends, answers or writes elsewhere; all detectors look, as they may later."""
+    """The configuration without what sends, asks, answers or writes elsewhere. All detectors look: they may later."""
     extensions = dict.fromkeys(set(type_of_extension) & set(config.__struct_fields__))
     leaks = config.leaks or LeaksProcessor()
+    # Two who shorten a keepalive at once would each take the other's for the one to restore.
+    leaks = msgspec.structs.replace(leaks, half_open=msgspec.structs.replace(leaks.half_open, probe=False))
     return msgspec.structs.replace(config, leaks=leaks, exporters={}, pipelines=Pipelines(), **extensions)
 
 
