@@ -46,7 +46,12 @@ def test_a_session_belongs_to_the_process_with_its_number_and_its_start():
     mine.inner_pid = 10
     attach([mine], reading(session(10)))
     assert mine.session == session(10)
-    attach([mine], reading(session(10, started=START + 3 * SECOND)))
+    slow = session(10, started=START + 4 * SECOND)  # as on a machine that is short of time
+    attach([mine], reading(slow))
+    assert mine.session == slow
+    attach([mine], reading(session(10, started=START + 6 * SECOND)))
+    assert mine.session is None
+    attach([mine], reading(session(10, started=START - SECOND)))
     assert mine.session is None
     attach([mine], reading(session(900)))
     assert mine.session is None

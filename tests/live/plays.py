@@ -442,13 +442,13 @@ def pooler_whose_servers_are_pinned(world, user):
 def pooler_that_forgets_a_server(world, user):
     with world.wire.on_server():
         client = WireClient(world.pools.port, user)
-    client.send_query("select pg_sleep(120)")
+    client.send_query("select pg_sleep(121)")
     time.sleep(1.5)  # until the console has told whose it is
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     yield Expected("pooler_forgotten_server", late=1.0, also=("orphaned_backend",))
     world.do(
-        "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(120)%' and state = 'active'"
+        "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(121)%' and state = 'active'"
         " and pid <> pg_backend_pid()"
     )
 
