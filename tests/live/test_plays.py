@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from installation import installed, watch
 from plays import CONFIGURATION, PLAYS, TWINS
-from worlds import installed, watch
 
 pytestmark = [pytest.mark.live, pytest.mark.netns]
 

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
+from installation import installed
 from pgsonar.demo.clients import WireClient
 from pgsonar.model import SECOND
 from pgsonar.sources.keepalive import WATCH, KeepaliveProbe
 from pgsonar.sources.sockets import read_connections
 from playing import Agent, lowered, postgres
-from worlds import installed
 
 pytestmark = [pytest.mark.live, pytest.mark.netns]
 KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)

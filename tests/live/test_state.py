@@ -67,6 +67,7 @@ def test_open_leaks_go_on_with_the_same_ids(server, tmp_path, how):
         folder.mkdir()
     with contextlib.ExitStack() as leaks:
         first = started(folders[0], server, tmp_path / "state")
+        leaks.callback(first.process.kill)
         leaking(server, leaks)
         first.wait_for(lambda: {kind_of(e) for e in first.events(None, "opened")} >= KINDS, 15, "not all were opened")
         opened = {e["attributes"]["pgsonar.leak.id"]: e for e in first.events(None, "opened")}

@@ -18,10 +18,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1] / part) for part in ("agent", "tests", "tests/live", "tests/scenarios")]
 
+from installation import installed, receivers  # noqa: E402
 from playing import environment  # noqa: E402 - found by the lines above
 from plays import CONFIGURATION, PLAYS, TWINS  # noqa: E402
 from scenarios import TABLE, events, table  # noqa: E402
-from worlds import installed, receivers  # noqa: E402
 
 # kind: the play that shows it, and the near miss
 SCENARIOS = {

@@ -23,9 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / part) for part in ("agent", "tests", "tests/live")]
 
+from installation import installed, watch  # noqa: E402
 from playing import Agent  # noqa: E402 - found by the lines above
 from plays import CONFIGURATION, PLAYS, TWINS, Expected  # noqa: E402
-from worlds import installed, watch  # noqa: E402
 
 MAJORS = (13, 15, 16, 18)
 # They stop the whole server or cut every client off, so they are played when nothing else is.
