@@ -1,5 +1,7 @@
 """One cause, one page."""
 
+from itertools import permutations
+
 import pytest
 
 from build import START, server
@@ -132,3 +134,16 @@ def test_a_shadow_wakes_nobody():
     one.is_shadow = True
     settled(one)
     assert not one.pages
+
+
+def test_the_root_of_a_long_chain_is_its_end_in_any_order():
+    chain = {
+        "pool_exhausted": episode("pool_exhausted", severity=Severity.CRITICAL, pids=[], slots=Slots(97, 100)),
+        "idle_in_transaction": episode("idle_in_transaction", 30),
+        "half_open": episode("half_open", 30),
+        "network_path": episode("network_path", 30),
+    }
+    for order in permutations(chain.values()):
+        settled(*order)
+        assert {one.root for one in chain.values()} == {chain["network_path"].id, None}
+        assert [one.kind for one in chain.values() if one.pages] == ["network_path"]

@@ -50,3 +50,19 @@ def test_no_more_clients_are_remembered_than_there_is_room_for():
     for number in range(10_000):
         churn.note((1, 5432, f"10.{number >> 8}.{number & 255}.1"), 0, SECOND)
     assert len(churn._clients) <= 4096
+
+
+def test_the_first_second_counts_and_is_not_forgotten():
+    churn = Churn()
+    closes(churn, 40, 1)
+    assert churn.thrashing(1, 5432, SECOND // 2) == []
+    closes(churn, 40, 6, begin=1)
+    (found,) = thrashing(churn, 7)
+    assert found.rate == 40
+
+
+def test_clients_of_ports_that_nobody_looks_at_are_forgotten():
+    churn = Churn()
+    churn.note((1, 6432, "10.0.0.9"), 0, SECOND)
+    thrashing(churn, 60)
+    assert churn._clients == {}

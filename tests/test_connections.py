@@ -158,3 +158,20 @@ class TestWaiting:
         assert one.ended_at == START + SECOND
         table.apply([(1, START + 60 * SECOND, NETNS, ChangeKind.CLOSED, 6, tcp(1, TcpState.TIME_WAIT), None)])
         assert one.ended_at == START + SECOND
+
+
+def test_what_stood_at_the_first_scan_is_no_short_connection():
+    table = ConnectionTable()
+    waits = [(n, START, NETNS, ChangeKind.OPENED, 0, tcp(n, TcpState.TIME_WAIT, inode=0), None) for n in range(1, 301)]
+    table.apply(waits)
+    assert table.churn.thrashing(NETNS, PORT, START + 2 * SECOND) == []
+    later = START + 3 * SECOND
+    table.apply([(n, later, NETNS, ChangeKind.OPENED, 0, tcp(n, TcpState.TIME_WAIT), None) for n in range(301, 601)])
+    assert table.churn.thrashing(NETNS, PORT, START + 5 * SECOND) != []
+
+
+def test_what_had_closed_when_it_was_met_is_dated_by_its_last_acknowledgement():
+    table = ConnectionTable()
+    table.apply([(1, START, NETNS, ChangeKind.OPENED, 0, tcp(1, TcpState.CLOSE_WAIT), None)])
+    table.note({1: Details(START + SECOND, 0, 0, 0, 0, 0, 0, 0, 0, 61_000, 0, 0, 0)})
+    assert table.connections[1].state_since == START - 60 * SECOND

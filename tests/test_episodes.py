@@ -245,9 +245,18 @@ class TestRestored:
         assert look(restored, 102, met) == []
 
     def test_it_has_the_time_to_be_seen_again(self, restored):
-        for second in range(101, 115):
+        for second in range(101, 130):
             assert look(restored, second) == []
-        assert look(restored, 116) == [("resolved", "resolved")]
+        assert look(restored, 131) == [("resolved", "resolved")]
+
+    def test_what_only_holds_it_open_holds_it_still(self, tracker):
+        look(tracker, 5, full())
+        (episode,) = tracker.open
+        later = EpisodeTracker(lambda bits: 77)
+        later.restore([replace(episode, is_restored=True)], moment(100).at)
+        assert look(later, 101, full(opens=False)) == [("updated", "heartbeat")]
+        assert look(later, 140, full(opens=False)) == []
+        assert [one.trace_id for one in later.open] == [episode.trace_id]
 
     def test_a_server_that_does_not_come_back_has_taken_it_out_of_sight(self, restored):
         for second in (101, 130, 159):

@@ -1,11 +1,13 @@
 """Idle connections that grow are told from pools that rest, warm up, are replaced, or work by night."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from build import START, backend, title
 from pgsonar.detectors.evidence import who
 from pgsonar.growth import IdleGrowth
-from pgsonar.model import SECOND, PoolerClient, Via
+from pgsonar.model import SECOND, Finding, Member, PoolerClient, Severity, Via
 
 MINUTE = 60 * SECOND
 IDLE_AFTER, WINDOW = 35 * MINUTE, 10 * MINUTE
@@ -178,8 +180,26 @@ def test_each_address_is_judged_by_itself(pool):
 def test_growth_that_an_earlier_run_saw_goes_on(pool):
     pool.open(8)
     pool.minute = 100
-    pool.growth.restore("s1", APP, START + 40 * MINUTE, pool.at)
+    told = Finding(
+        kind="idle_leak",
+        server="s1",
+        identity="hidden",  # as it was told, which need not be who it is
+        onset=START,
+        severity=Severity.WARNING,
+        evidence={"pgsonar.leak.normal": 3, "pgsonar.leak.opened": 5, "pgsonar.leak.closed": 1},
+    )
+    members = [Member(pid, None, None, START) for pid in list(pool.sessions)[:2]]
+    pool.growth.restore("s1", SimpleNamespace(onset=START + 40 * MINUTE, findings=[told], members=members), pool.at)
     found, _ = pool.watch(5)
 
-    assert found[APP].onset == START + 40 * MINUTE
+    growth = found[APP]
+    assert (growth.onset, growth.normal, growth.opened, growth.closed) == (START + 40 * MINUTE, 3, 5, 1)
     assert pool.watch(40)[0] == {}, "three windows without growth end it"
+
+
+def test_the_order_in_which_kinds_grow_is_the_order_in_which_they_were_met(pool):
+    for host in ("10.0.0.9", "10.0.0.1", "10.0.0.5"):
+        pool.open(1, host=host)
+    grow = every(5, lambda: [pool.open(1, host=host) for host in ("10.0.0.5", "10.0.0.1", "10.0.0.9")])
+    found, _ = pool.watch(90, grow)
+    assert list(found) == ["app@10.0.0.9", "app@10.0.0.1", "app@10.0.0.5"]

@@ -111,3 +111,9 @@ def test_a_kind_can_be_off_for_some_and_on_for_some():
     off = {"orphaned_backend": LeakKind(enabled=False)}
     assert settle(on_for_some, **off)[0] != []
     assert settle(on_for_some, finding=replace(LEAK, user="x"), **off)[0] == []
+
+
+def test_a_silence_that_has_ended_makes_room_for_what_follows():
+    past = Override(match=Match(user="app"), silence_until=Instant.parse("2023-01-01T00:00:00Z"))
+    later = Override(match=Match(user="app"), after=Duration(60))
+    assert one(past, later).after == 60 * SECOND

@@ -156,3 +156,22 @@ def test_a_directory_that_cannot_be_made_names_its_key(tmp_path):
     with pytest.raises(ConfigError, match=r"extensions\.file_storage\.directory") as refused:
         StateDirectory(str(tmp_path / "file" / "state"))
     assert refused.value.hint
+
+
+def test_a_file_that_is_locked_is_not_damaged(tmp_path):
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW)
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as other:
+        other.execute("pragma journal_mode = delete")
+        other.execute("begin exclusive")
+        with pytest.raises(ConfigError, match="locked"):
+            StateDirectory(str(tmp_path))
+    with opened(tmp_path) as state:
+        assert len(state.load(NOW)) == 1
+    assert list(tmp_path.glob("*.damaged-*")) == []
+
+
+def test_nobody_else_may_read_it(tmp_path):
+    (tmp_path / NAME).touch(mode=0o644)
+    with opened(tmp_path):
+        assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pgsonar.model import SECOND, Activity, Backend, BackendSighting
 
 MILLISECOND = 1_000_000  # ns
-DOUBT = 10 * SECOND  # TCP_INFO is read every few seconds; what has not been told by then has moved
+# TCP_INFO is read every few seconds, a login asked every 15: what neither has told by then has moved.
+DOUBT, DOUBT_OF_LOGIN = 10 * SECOND, 60 * SECOND
 SLACK = 100 * MILLISECOND  # between bytes and the look that sees the switch they caused
 # Since PostgreSQL 15 a session with statistics to flush is woken once, up to 10 s after its last statement
 # (PGSTAT_IDLE_INTERVAL, src/backend/utils/activity/pgstat.c).
@@ -123,5 +124,5 @@ def settle_doubt(backend: Backend, at: int, *, told_at: int | None) -> None:
         last = session.state_since
     if last is not None and last < moved - SLACK:
         backend.still_since = max(before, min(last, moved))
-    if last is not None or at - moved >= DOUBT:
+    if last is not None or at - moved >= (DOUBT if session is None else DOUBT_OF_LOGIN):
         backend.still_before = None

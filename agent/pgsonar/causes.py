@@ -54,9 +54,10 @@ class Causes:
             episode.root = root.id if root is not None else None
         by_id = {episode.id: episode for episode in episodes}
         for episode in episodes:
-            root = by_id.get(episode.root or "")
-            if root is not None and root.root in by_id:
-                episode.root = root.root  # the cause of the cause
+            passed = {episode.id}
+            while (above := by_id.get(episode.root or "")) is not None and above.root and above.root not in passed:
+                passed.add(above.id)
+                episode.root = above.root  # the cause of the cause
         for episode in episodes:
             above = by_id.get(episode.root or "")
             episode.pages = self._wakes(episode, at) and not (above is not None and self._wakes(above, at))
@@ -79,7 +80,7 @@ def suspects(sight: Sight, episodes: Iterable[Episode]) -> list[Backend]:
     """Idle sessions whose client may have gone unseen: those that leak, and those from where others fell silent."""
     there = [episode for episode in episodes if episode.server.id == sight.server.id]
     leaking = {member.pid for episode in there if episode.kind in _IDLE for member in episode.members}
-    silent = {m.address for episode in there if episode.kind in ("half_open", "network_path") for m in episode.members}
+    silent = {c.socket.remote.address for c in sight.connections if c.silent_since is not None}
     return [
         backend
         for backend in sight.backends
@@ -132,8 +133,4 @@ def _is_of(episode: Episode, names: set[tuple[str | None, str | None]]) -> bool:
 def _holds_pool(episode: Episode, waiting: Episode) -> bool:
     """Whether its members are connections of the pool that clients wait for."""
     pool = waiting.findings[0]
-    return any(
-        (finding.user, finding.database) == (pool.user, pool.database)
-        and finding.evidence.get("pgsonar.pooler") == waiting.server.label
-        for finding in episode.findings
-    )
+    return any(finding.user == pool.user and finding.via == waiting.server.label for finding in episode.findings)

@@ -53,17 +53,19 @@ class Churn:
     def thrashing(self, netns: int, port: int, at: int) -> list[Thrash]:
         """The clients of one server that do it now."""
         found = []
+        oldest = at // SECOND - WITHIN
         for place, client in list(self._clients.items()):
-            if place[:2] != (netns, port):
-                continue
-            rate = client.rate(at)
-            if rate < RATE * (GIVE_UP if client.begun is not None else 1):
-                client.begun = None
-                if not rate:
-                    del self._clients[place]
-                continue
-            if client.begun is None:
-                oldest = at // SECOND - WITHIN
-                client.begun = next(second for second, _ in client.seconds if second >= oldest) * SECOND
-            found.append(Thrash(place[2], client.begun, rate))
+            if client.seconds[-1][0] < oldest:
+                del self._clients[place]
+            elif place[:2] == (netns, port) and self._stands(client, at):
+                found.append(Thrash(place[2], client.begun or at, client.rate(at)))
         return found
+
+    def _stands(self, client: _Client, at: int) -> bool:
+        if client.rate(at) < RATE * (GIVE_UP if client.begun is not None else 1):
+            client.begun = None
+            return False
+        if client.begun is None:
+            oldest = at // SECOND - WITHIN
+            client.begun = next(second for second, _ in client.seconds if second >= oldest) * SECOND
+        return True

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pgsonar.churn import Churn
 from pgsonar.model import SECOND, ChangeKind, Connection, Details, Endpoint, Socket, TcpState, Transferred
 
+MILLISECOND = 1_000_000  # ns
 UNANSWERED = 5  # retransmissions in a row that make a peer silent: some 8 s after a link was cut
 _HELD = frozenset({TcpState.SYN_RECEIVED, TcpState.ESTABLISHED, TcpState.CLOSE_WAIT})  # by both ends, or by ours
 KEEP_CLOSED = 10 * SECOND  # titles are read four times a second; ten seconds forgive a stalled agent
@@ -51,6 +52,7 @@ class ConnectionTable:
         self.opened = FoldedCounts(clients)
         self.closed = FoldedCounts(clients)
         self.churn = Churn()
+        self._first_scan: dict[int, int] = {}  # by namespace: what it saw stood already
         self.served: dict[int, set[int]] = {}  # by namespace with a client side too: the ports of servers there
 
     def apply(self, changes: Iterable[SocketChange]) -> None:
@@ -91,6 +93,11 @@ class ConnectionTable:
             if connection is None:
                 continue
             before, connection.details = connection.details, told
+            if connection.socket.state == TcpState.CLOSE_WAIT and connection.state_since == connection.opened_at:
+                # What had closed when it was met did so no later than its last acknowledgement.
+                connection.opened_at = connection.state_since = min(
+                    connection.state_since, told.at - told.last_ack * MILLISECOND
+                )
             connection.compared_at = max(connection.compared_at, told.at)
             if before is not None and connection.unsent_since is not None and told.bytes_sent != before.bytes_sent:
                 connection.unsent_since = told.at
@@ -104,6 +111,7 @@ class ConnectionTable:
 
     def forget(self, netns: int) -> None:
         """Drops a namespace that is no longer watched; its connections are lost from sight, not closed."""
+        self._first_scan.pop(netns, None)
         for connection in self.of_namespace(netns):
             self._drop(connection)
 
@@ -117,6 +125,7 @@ class ConnectionTable:
     def _open(self, number: int, at: int, netns: int, socket: Socket) -> None:
         connection = Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at, compared_at=at)
         self._keep(connection)
+        self._first_scan.setdefault(netns, at)
         if socket.state != TcpState.LISTEN:
             _note_waiting(connection, socket, at)
             self._note_end(connection, at)
@@ -151,6 +160,8 @@ class ConnectionTable:
         if connection.ended_at is not None or (socket.state in _HELD and connection.closed_at is None):
             return
         connection.ended_at = at
+        if self._first_scan.setdefault(connection.netns, connection.opened_at) == connection.opened_at:
+            return  # when it began, nobody knows
         if self._is_servers(connection.netns, socket):
             place = connection.netns, socket.local.port, socket.remote.address
             self.churn.note(place, at - connection.opened_at, at)

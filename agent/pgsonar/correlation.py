@@ -50,7 +50,8 @@ class Correlation:
                 if self._lost and backend.socket_lost_at is None:
                     backend.socket_lost_at = self._lost.pop((server.id, backend.pid, backend.title.port or 0), None)
                 continue
-            backend.still_since = max(backend.still_since, connection.moved_at)
+            if connection.moved_at > connection.opened_at:  # to be met is no movement
+                backend.still_since = max(backend.still_since, connection.moved_at)
             if connection.closed_at is not None and backend.socket_lost_at is None:
                 backend.socket_lost_at = connection.closed_at
 

@@ -32,7 +32,7 @@ FLAP_WITHIN = 600 * SECOND
 FLAP_HOLD = 60 * SECOND
 LOST_AFTER = 5 * SECOND  # a server unseen for this long has taken its episodes out of sight
 REMEMBERED = 1000  # ends
-RESTORED_HOLD = 15 * SECOND  # the same, once its server is seen
+RESTORED_HOLD = 30 * SECOND  # the same, once its server is seen
 RESTORED_FOR = 60 * SECOND  # how long what an earlier run left open may take to be seen again
 UPDATE_PAUSE = 5 * SECOND  # between two events that only say that members were added
 HEARTBEATS = tuple(60 * SECOND * 2**n for n in range(6))  # 1, 2, 4 ... 32 min after the last event, then hourly
@@ -94,6 +94,8 @@ class EpisodeTracker:
         standing = self._standing(findings, now.at)
         events: list[EpisodeEvent] = []
         self._server_seen.update(dict.fromkeys(sights, now.at))
+        if len(self._server_seen) > REMEMBERED:  # there is no end to databases elsewhere
+            self._server_seen = {key: at for key, at in self._server_seen.items() if now.at - at < HOUR}
         for key, members in standing.items():
             server, slots = sights[key[0]]
             episode = self._episodes.get(key)
@@ -139,10 +141,11 @@ class EpisodeTracker:
             onset = finding.onset
             if onset is None:
                 member = (finding.server, finding.kind, finding.identity, finding.pid, finding.address, finding.port)
+                whole = restored.get((finding.server, finding.kind, finding.identity))
                 # What only holds an episode open is no symptom yet.
-                if not finding.opens and member not in self._first_heard:
+                if not finding.opens and member not in self._first_heard and whole is None:
                     continue
-                onset = heard[member] = self._first_heard.get(member, at)
+                onset = heard[member] = self._first_heard.get(member, at if whole is None else whole.onset)
             elif finding.onset_source == "estimated" and restored:
                 whole = restored.get((finding.server, finding.kind, finding.identity)) if finding.pid is None else None
                 known = remembered.get((finding.server, finding.kind, finding.pid, finding.port))
@@ -211,6 +214,8 @@ class EpisodeTracker:
         now: Moment,
     ) -> None:
         episode.server = self.subjects[server.id] = server
+        if len(self.subjects) > REMEMBERED:
+            del self.subjects[next(iter(self.subjects))]
         episode.seen_at = now.at
         episode.findings = [finding for finding, _ in members]
         episode.members = [Member(f.pid, f.address, f.port, onset) for f, onset in members]

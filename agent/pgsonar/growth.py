@@ -10,15 +10,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pgsonar.backends import quiet_since
-from pgsonar.model import SECOND, Activity, Backend, BackendKind, Growth, Process
+from pgsonar.model import SECOND, Activity, Backend, BackendKind, Episode, Growth, Process
 
 WINDOWS = 3  # in a row
 LOOK = 5 * SECOND  # between two looks, or a tenth of a window
-_LIFETIMES = 200  # remembered of one kind
+_LIFETIMES = 100  # remembered of one kind
 _P99 = 0.99
-_REMEMBERED = 4096  # kinds of one server, beside those that are there
+_REMEMBERED = 256  # kinds of one server, beside those that are there
+
+
+class _Restored(NamedTuple):
+    """Growth of an earlier run."""
+
+    pids: frozenset[int]
+    onset: int
+    figures: list[int]  # normal, opened, closed
+    at: int
 
 
 @dataclass(slots=True)
@@ -58,6 +68,7 @@ class IdleGrowth:
         self._idle_after = idle_after
         self._window = window
         self._kinds: dict[str, dict[str, _Kind]] = {}
+        self._restored: dict[str, list[_Restored]] = {}
         self._every = min(LOOK, window // 10)
         self._last: dict[str, tuple[int, dict[str, Growth]]] = {}  # by server: the last look, and what came of it
 
@@ -78,11 +89,13 @@ class IdleGrowth:
             if backend.title.kind is BackendKind.CLIENT and backend.via is None and backend.title.user is not None:
                 there.setdefault(self._who(backend), {})[backend.pid, backend.started] = backend
         growing: dict[str, Growth] = {}
-        for name in kinds.keys() | there.keys():
+        for name in dict.fromkeys([*kinds, *there]):
             kind = kinds.get(name)
             if kind is None:
                 kind = kinds[name] = _Kind(at)
             members = self._look(kind, there.get(name, {}), at)
+            if self._restored.get(server):
+                self._go_on(server, kind, kind.there)
             if kind.is_growing and members:
                 idle, opened, closed = kind.at_onset
                 everybody = len(kind.there)
@@ -90,10 +103,23 @@ class IdleGrowth:
         _forget_some(kinds)
         return growing
 
-    def restore(self, server: str, name: str, onset: int, at: int) -> None:
-        """Goes on with growth that an earlier run saw: it ends when three windows show none."""
-        kind = self._kinds.setdefault(server, {}).setdefault(name, _Kind(at))
-        kind.grown, kind.onset = WINDOWS, onset
+    def restore(self, server: str, episode: Episode, at: int) -> None:
+        """Goes on with growth that an earlier run saw, of the kind that has its members: three flat windows end it."""
+        told = episode.findings[0].evidence
+        figures = [int(told.get(f"pgsonar.leak.{name}", 0)) for name in ("normal", "opened", "closed")]
+        pids = frozenset(member.pid for member in episode.members if member.pid is not None)
+        self._restored.setdefault(server, []).append(_Restored(pids, episode.onset, figures, at))
+
+    def _go_on(self, server: str, kind: _Kind, there: Iterable[Process]) -> None:
+        """What was restored is of the kind that its members are of."""
+        present = {pid for pid, _ in there}
+        for restored in self._restored.get(server, []):
+            if not present.isdisjoint(restored.pids):
+                normal, opened, closed = restored.figures
+                kind.grown, kind.onset = WINDOWS, restored.onset
+                kind.at_onset = normal, kind.opened - opened, kind.closed - closed
+                self._restored[server].remove(restored)
+                return
 
     def forget(self, server: str) -> None:
         """Drops a server that is gone."""

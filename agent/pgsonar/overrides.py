@@ -34,7 +34,7 @@ class Overrides:
         rule = self._rules[finding.kind]
         is_on, is_shadow, after, severity = rule.is_on, rule.is_shadow, rule.after, rule.severity
         for override in self._overrides:
-            if not _matches(override, finding, server):
+            if not _matches(override, finding, server) or _has_passed(override, unix):
                 continue
             if override.silence_until is not None and unix < override.silence_until:
                 self.silenced[finding.server, finding.kind] += 1
@@ -50,6 +50,12 @@ class Overrides:
         if (chosen, after, is_shadow) == (finding.severity, finding.after, finding.is_shadow):
             return finding
         return replace(finding, severity=chosen, after=after, is_shadow=is_shadow)
+
+
+def _has_passed(override: Override, unix: int) -> bool:
+    """Whether all it said was a silence, and that has ended."""
+    says = (override.enabled, override.after, override.severity, override.shadow)
+    return override.silence_until is not None and unix >= override.silence_until and says == (None,) * len(says)
 
 
 def _matches(override: Override, finding: Finding, server: Server) -> bool:

@@ -262,7 +262,8 @@ class Pipeline:
         for sight in sights:
             for backend in suspects(sight, self.episodes.open):
                 self.sources.probe.ask(backend.pid, backend.connection.socket.inode if backend.connection else 0, at)
-        self.sources.probe.settle(at)
+        there = (b for sight in sights for b in sight.backends if b.connection is not None)
+        self.sources.probe.settle(at, {b.pid for b in there if b.connection and b.connection.silent_since is not None})
 
     def findings(
         self,
@@ -436,11 +437,14 @@ class Pipeline:
         episodes = list(episodes)
         self.episodes.restore(episodes, at)
         for episode in episodes:
+            server, members = episode.server.id, episode.members
             if episode.kind == "idle_leak":
-                self.growth.restore(episode.server.id, episode.identity, episode.onset, at)
-            if episode.kind == "orphaned_backend_no_socket":
-                for member in episode.members:
-                    self.correlation.recall_lost(episode.server.id, member.pid or 0, member.port or 0, member.onset)
+                self.growth.restore(server, episode, at)
+            for member in members:
+                if episode.kind == "orphaned_backend_no_socket":
+                    self.correlation.recall_lost(server, member.pid or 0, member.port or 0, member.onset)
+                if episode.kind == "pooler_forgotten_server":
+                    self.poolers.recall_forgotten(server, member.pid or 0, episode.identity)
 
     def stop(self, now: Moment, *, ends: bool = True) -> None:
         """Sends the last metrics. What is open ends, unless another run will go on with it."""

@@ -45,6 +45,7 @@ class PoolerTable:
         self.ends_at = 0  # when these were read
         self._readings: dict[Endpoint, tuple[PoolerReading, int]] = {}
         self._processes: dict[tuple[Endpoint, str, Endpoint], ClientProcess | None] = {}
+        self._forgotten: dict[tuple[str, int], str] = {}  # by server and pid: the pooler's label
         self._waiting: dict[Endpoint, dict[tuple[str, str], int]] = {}
         self._held: dict[Endpoint, dict[tuple[str, str, str], int]] = {}  # by (ptr, link, last request) of clients
 
@@ -106,6 +107,10 @@ class PoolerTable:
         own = [reading for reading in there if reading.endpoint.address.startswith("/")]
         return _together(own if len(pooler.pids) > 1 and own else there[:1]) if there else None
 
+    def recall_forgotten(self, server: str, pid: int, pooler: str) -> None:
+        """A session that an earlier run knew a pooler to have forgotten: no console tells of it any more."""
+        self._forgotten[server, pid] = pooler
+
     def ends_of(self, pooler: Pooler) -> PoolerEnds:
         """Its ends, as they were read last."""
         return self.ends.get(pooler.id, PoolerEnds({}))
@@ -122,6 +127,7 @@ class PoolerTable:
                     by_end[one.local] = reading, one
                 elif one.local is None and one.backend_pid is not None:
                     by_pid[one.backend_pid] = reading, one
+        self._recall(server, backends)
         owner = {end: pooler for pooler, ends in self.ends.items() for end in ends.tcp}
         local_owner = {inode: pooler for pooler, ends in self.ends.items() for inode in ends.unix}
         if not (by_end or by_pid or self.poolers) and all(backend.via is None for backend in backends):
@@ -141,6 +147,12 @@ class PoolerTable:
                 backend.via = Via(self.poolers[owner[end]].label)
             elif backend.via is not None:  # who holds it now, nobody tells
                 backend.via = Via(backend.via.pooler)
+
+    def _recall(self, server: Server, backends: Iterable[Backend]) -> None:
+        for backend in backends:
+            if self._forgotten and backend.via is None and _is_closed(backend):
+                label = self._forgotten.pop((server.id, backend.pid), None)
+                backend.via = Via(label, has_forgotten=True) if label is not None else None
 
     def judge(self, backends: Iterable[Backend], at: int) -> None:
         """Marks sessions whose pooler has closed the connection and owns no end of it any more."""
@@ -236,10 +248,13 @@ def _is_of(reading: PoolerReading, pooler: Pooler) -> bool:
 
 def closed_at(backend: Backend) -> int:
     """When the pooler closed a session's connection; 0 while it has not."""
-    connection = backend.connection
-    if backend.via is None or connection is None or connection.socket.state != TcpState.CLOSE_WAIT:
+    if backend.via is None or backend.connection is None or not _is_closed(backend):
         return 0
-    return connection.state_since
+    return backend.connection.state_since
+
+
+def _is_closed(backend: Backend) -> bool:
+    return backend.connection is not None and backend.connection.socket.state == TcpState.CLOSE_WAIT
 
 
 def _client_end(backend: Backend) -> Endpoint | None:

@@ -61,6 +61,8 @@ class StateDirectory:
         try:
             return _opened(path)
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise ConfigError(f"{path} cannot be opened: {error}", _HINT) from None
             aside = path.with_suffix(f".damaged-{path.stat().st_mtime_ns}")
             path.rename(aside)
             for suffix in ("-wal", "-shm"):
@@ -106,7 +108,9 @@ class StateDirectory:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """The file at its newest version."""
+    """The file at its newest version. Nobody else may read what it tells of clients."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
     database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
     try:
         database.execute("pragma journal_mode = wal")

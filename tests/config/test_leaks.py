@@ -27,6 +27,12 @@ def test_overrides_are_read(read):
     assert {one.silence_until for one in silences} == {Instant(1_795_255_200 * 10**9)}
 
 
+def test_numbers_and_state_do_not_go_together(refused, read):
+    state = "extensions: {file_storage: }\nservice: {extensions: [file_storage], telemetry: {redaction: {users: %s}}}"
+    assert refused(state % "redact").startswith("service.telemetry.redaction.users: redact numbers clients anew")
+    assert read(state % "keep").file_storage is not None
+
+
 @pytest.mark.parametrize(
     ("text", "key", "says"),
     [

@@ -59,6 +59,9 @@ BY_SOCKETS = {
     *("orphaned_backend", "orphaned_backend_no_socket", "accept_queue", "half_open", "network_path", "slow_reader"),
     *("backend_busy_unread_input", "connection_thrash", "pooler_forgotten_server"),
 }
+BY_BACKENDS = {
+    *("orphaned_backend_no_socket", "backend_busy_unread_input", "slow_reader", "pooler_forgotten_server"),
+}
 BY_PROCESSES = {"prestartup_stuck", "unaccounted"}
 BY_TITLES = {"idle_in_transaction", "idle_leak", "auth_stuck", "long_query"}
 SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
@@ -76,9 +79,9 @@ SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
         ),
         (
             {"of": server(pid=0), "backends": []},
-            {*BY_TITLES, *BY_PROCESSES, *BY_LOGIN, "orphaned_backend_no_socket", "pool_exhausted"},
+            {*BY_TITLES, *BY_PROCESSES, *BY_LOGIN, *BY_BACKENDS, "pool_exhausted"},
         ),
-        ({"backends": [backend(title(None))]}, BY_TITLES | BY_LOGIN),
+        ({"backends": [backend(title(None))]}, {"backend_busy_unread_input"} | BY_TITLES | BY_LOGIN),
         ({"of": server(limits=Limits())}, {"pool_exhausted"} | BY_LOGIN),
         ({"of": server(port=None)}, BY_SOCKETS | BY_LOGIN),
         ({"reading": database_reading(sees_all=False)}, {"unaccounted"}),

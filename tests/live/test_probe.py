@@ -69,16 +69,18 @@ def test_what_is_shortened_is_restored():
         before = options()
         probe.ask(client.backend_pid, inode, 10 * SECOND)
         shortened = options()
-        probe.settle(10 * SECOND + WATCH - 1)
+        probe.settle(10 * SECOND + WATCH - 1, ())
         still = options()
-        probe.settle(10 * SECOND + WATCH)
+        probe.settle(10 * SECOND + WATCH, {client.backend_pid})
+        silent = options()
+        probe.settle(10 * SECOND + WATCH, ())
         after = options()
         probe.ask(client.backend_pid, inode, 20 * SECOND)
         again = options()
         client.execute("select 1")
 
     assert before == [7200, 75, 9]
-    assert shortened == still == [1, 1, 60]
+    assert shortened == still == silent == [1, 1, 127]
     assert after == again == before, "and is not asked again for a while"
     assert (probe.asked, probe.refused) == (1, 0)
 

@@ -125,7 +125,7 @@ def together(world, begins: dict[str, float], twins: list[str]) -> list[Expected
     def miss(name: str) -> None:
         try:
             for _ in range(2):
-                TWINS[name][1](world, name, 7.0)
+                TWINS[name][1](world, name, 7.0)  # a long query is one from eight seconds on
         except BaseException as error:  # noqa: BLE001 - the same
             failures.append(error)
 

@@ -6,6 +6,7 @@ The rule: a check names the key and what is expected; a file is opened here only
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pgsonar.config import schema
@@ -68,6 +69,17 @@ def check_telemetry(telemetry: schema.Telemetry, problems: Problems) -> None:
             f"hashing needs a key of {_KEY_LEAST} to {_KEY_MOST} characters",
             "the same one on all hosts: ${env:PGSONAR_HASH_KEY}; without it all addresses could be tried",
         )
+
+
+def check_numbered(telemetry: schema.Telemetry, extensions: Mapping[str, schema.Section], problems: Problems) -> None:
+    """What is numbered is numbered anew with each start, and what is kept over one would be another's."""
+    for name in ("addresses", "users"):
+        if getattr(telemetry.redaction, name) == "redact" and "file_storage" in extensions:
+            problems.error(
+                f"service.telemetry.redaction.{name}",
+                "redact numbers clients anew with each start, and file_storage keeps episodes over one",
+                "write hash, with a key",
+            )
 
 
 def _check_sockets(sockets: schema.SocketsReceiver, key: str, problems: Problems) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pgsonar.config.checks import check_components, check_telemetry
+from pgsonar.config.checks import check_components, check_numbered, check_telemetry
 from pgsonar.config.components import TYPES, Components, read_components
 from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import SIGNALS, Environment
@@ -53,6 +53,7 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
     environment.warn_of_unused()
     check_components(components, problems)
     check_telemetry(service.telemetry, problems)
+    check_numbered(service.telemetry, extensions, problems)
     problems.stop_if_any()
     health, recorder = extensions.get("health_check"), extensions.get("flight_recorder")
     storage = extensions.get("file_storage")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsonar.backends import LOGIN_ACTIVITIES
-from pgsonar.detectors.evidence import client_of, slot_evidence, who
-from pgsonar.detectors.seeing import no_sockets
+from pgsonar.detectors.evidence import client_of, seen_to_begin, slot_evidence, who
+from pgsonar.detectors.seeing import no_activities, no_sockets
 from pgsonar.model import Activity, Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
 
 _AT_REST = LOGIN_ACTIVITIES | {Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED, None}
@@ -24,7 +24,7 @@ class BackendBusyUnreadInput:
     minimum = 1.0
 
     def cannot_tell(self, sight: Sight) -> str | None:
-        return no_sockets(sight)
+        return no_sockets(sight) or no_activities(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for connection in sight.connections:
@@ -37,6 +37,7 @@ class BackendBusyUnreadInput:
                 identity=who(backend),
                 **client_of(backend),
                 onset=max(connection.unread_since or 0, backend.activity_since),
+                onset_source=seen_to_begin(connection.unread_since, connection),
                 counts_until=connection.compared_at,
                 severity=Severity.INFO,
                 evidence=slot_evidence(backend, sight) | {"pgsonar.queue.receive": connection.socket.rx_queue},

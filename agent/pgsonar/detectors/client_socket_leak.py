@@ -7,6 +7,7 @@ second as several others has as long as a pool keeps a connection.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import connection_key, seen_to_begin, tcp_text
@@ -29,8 +30,9 @@ class ClientSocketLeak:
 
     def examine(self, sight: ClientSight) -> Iterator[Finding]:
         left = [c for c in sight.connections if c.socket.state == TcpState.CLOSE_WAIT and c.socket.inode]
+        is_together = _Together(left)
         for connection in left:
-            if _closed_with_others(connection, left) and sight.at - connection.state_since < FORGIVEN:
+            if is_together(connection) and sight.at - connection.state_since < FORGIVEN:
                 continue
             local, client = connection.socket.local, connection.client
             yield Finding(
@@ -51,5 +53,20 @@ class ClientSocketLeak:
             )
 
 
-def _closed_with_others(connection: Connection, left: list[Connection]) -> bool:
-    return sum(abs(other.state_since - connection.state_since) <= TOGETHER for other in left) >= MANY
+class _Together:
+    """Which were closed in the same second as several others.
+
+    When is not known of what stood at first sight, unless TCP_INFO tells.
+    """
+
+    def __init__(self, left: list[Connection]) -> None:
+        self._times = sorted(c.state_since for c in left if _is_dated(c))
+
+    def __call__(self, connection: Connection) -> bool:
+        since = connection.state_since
+        number = bisect_right(self._times, since + TOGETHER) - bisect_left(self._times, since - TOGETHER)
+        return _is_dated(connection) and number >= MANY
+
+
+def _is_dated(connection: Connection) -> bool:
+    return connection.state_since > connection.opened_at or connection.details is not None

@@ -14,6 +14,7 @@ from pgsonar.model import (
     SECOND,
     Activity,
     Backend,
+    BackendKind,
     ClientProcess,
     Connection,
     Endpoint,
@@ -30,6 +31,12 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}") 
 # Many backends that end at once on a busy machine take seconds for it.
 ENDING = 10 * SECOND
 _WAITING_FOR_CLIENT = (Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED)
+# What holds sessions open on purpose: backups, monitoring, schedulers.
+_ON_PURPOSE = re.compile(
+    r"barman|pgbackrest|wal-?g|pg_dump|pg_basebackup|patroni|repmgr|pg_cron|exporter|prometheus|datadog|telegraf|zabbix"
+    r"|nagios|pgwatch|pganalyze|pgsonar|monitor",
+    re.IGNORECASE,
+)
 _KEEP = re.compile(r"COPY|CREATE|ALTER|DROP|REINDEX|REFRESH|CLUSTER|VACUUM|ANALYZE|BASE_BACKUP|START_REPLICATION")
 _GUARDS = (
     "idle_in_transaction_session_timeout",
@@ -55,6 +62,7 @@ class Client(TypedDict):
     user: str | None
     database: str | None
     peer: Endpoint | None
+    via: str | None
 
 
 def who(backend: Backend) -> str:
@@ -79,13 +87,27 @@ def client_of(backend: Backend) -> Client:
     return Client(
         pid=backend.pid,
         inner_pid=backend.inner_pid,
-        is_protected=title.user == "postgres" or is_maintenance(title.activity),
+        is_protected=_is_protected(backend),
         address=application.address if application is not None else address,
         port=application.port if application is not None else port,
         user=title.user,
         database=title.database,
         peer=peer,
+        via=backend.via.pooler if backend.via is not None else None,
     )
+
+
+def _is_protected(backend: Backend) -> bool:
+    title, session = backend.title, backend.session
+    is_superuser = title.user == "postgres" or (session is not None and session.is_superuser)
+    is_unknown = title.kind is BackendKind.UNKNOWN
+    return is_superuser or is_unknown or is_maintenance(title.activity) or is_on_purpose(backend)
+
+
+def is_on_purpose(backend: Backend) -> bool:
+    """Whether a session is one of those that are held open on purpose, by its user or its application."""
+    application = backend.session.application if backend.session is not None else None
+    return any(_ON_PURPOSE.search(name) for name in (application, backend.title.user) if name)
 
 
 def is_maintenance(activity: str | None) -> bool:

@@ -14,7 +14,7 @@ from pgsonar.detectors.paths import broken_paths, silent, subnet_of
 from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import Connection, Finding, Severity, Sight, TcpTimer
 
-_UNANSWERED = {
+_UNANSWERED: dict[int, str] = {
     TcpTimer.RETRANSMIT: "a reply is not acknowledged",
     TcpTimer.KEEPALIVE: "a keepalive is not answered",
     TcpTimer.ZERO_WINDOW_PROBE: "a probe of its closed window is not answered",
@@ -42,7 +42,7 @@ class HalfOpen:
         socket = connection.socket
         evidence: Evidence = {
             "pgsonar.evidence.tcp": tcp_text(connection),
-            "pgsonar.evidence.unanswered": _UNANSWERED.get(TcpTimer(socket.timer), "the peer is silent"),
+            "pgsonar.evidence.unanswered": _UNANSWERED.get(socket.timer, "the peer is silent"),
         }
         if backend is None:
             return Finding(

@@ -7,11 +7,11 @@ nor queues move: a transaction of short statements shows the same title in every
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from typing import TypedDict
 
-from pgsonar.detectors.evidence import client_of, slot_evidence, who
+from pgsonar.detectors.evidence import Client, client_of, slot_evidence, who
 from pgsonar.detectors.seeing import no_activities
 from pgsonar.model import SECOND, Activity, Backend, Finding, Severity, Sight
 
@@ -44,11 +44,9 @@ class IdleInTransaction:
         members = [b for b in sight.backends if _stands(b)]
         if not members:
             return
-        pools: dict[str, list[Backend]] = defaultdict(list)
-        for backend in sight.backends:
-            pools[who(backend)].append(backend)
         jobs = [b for b in sight.backends if _JOB.match(b.title.activity or "")]
-        high = _severe(sight, members, pools)
+        is_severe = _Severe(sight, members)
+        told_at = sight.reading.at if sight.reading is not None else None
         for backend in members:
             job = _part_of_a_job(backend, jobs)
             aborted = backend.title.activity == Activity.ABORTED
@@ -56,13 +54,20 @@ class IdleInTransaction:
                 kind=self.kind,
                 server=sight.server.id,
                 identity=who(backend),
-                **client_of(backend),
-                **_onset(backend),
+                **_member(backend, is_job=job),
+                **_onset(backend, told_at),
                 opens=backend.still_before is None,
-                severity=Severity.INFO if job else Severity.HIGH if high else Severity.WARNING,
+                severity=Severity.INFO if job else Severity.HIGH if is_severe(backend) else Severity.WARNING,
                 evidence=slot_evidence(backend, sight) | ({"pgsonar.leak.aborted": True} if aborted else {}),
                 alternative="one of several sessions that run a dump or DDL together" if job else None,
             )
+
+
+def _member(backend: Backend, *, is_job: bool) -> Client:
+    """A dump that runs in several sessions is none to end."""
+    client = client_of(backend)
+    client["is_protected"] = client["is_protected"] or is_job
+    return client
 
 
 def _stands(backend: Backend) -> bool:
@@ -71,32 +76,34 @@ def _stands(backend: Backend) -> bool:
     return in_transaction and backend.switches is not None
 
 
-def _onset(backend: Backend) -> Onset:
-    """Since when it idles: as observed, else as the database tells, else at the latest since it was first seen."""
-    if backend.still_before is not None:  # whether it has moved is in doubt
-        return Onset(onset=backend.still_before, onset_source="observed")
-    if backend.still_since > backend.first_seen:
-        return Onset(onset=backend.still_since, onset_source="observed")
+def _onset(backend: Backend, told_at: int | None) -> Onset:
+    """Since when it idles: as a login told last, as observed, else at the latest since it was first seen.
+
+    `told_at` is when the login did. While it is in doubt whether the backend has moved, it has not.
+    """
+    still = backend.still_since if backend.still_before is None else backend.still_before
     session = backend.session
     told = session.state_since if session is not None and session.state == backend.title.activity else None
-    if told is not None:
-        return Onset(onset=min(told, backend.still_since), onset_source="observed")
-    return Onset(onset=backend.still_since, onset_source="estimated")
+    if told is not None and told_at is not None and (told_at >= still or still <= backend.first_seen):
+        return Onset(onset=min(told, still) if told_at < still else told, onset_source="observed")
+    return Onset(onset=still, onset_source="observed" if still > backend.first_seen else "estimated")
 
 
-def _severe(sight: Sight, members: list[Backend], pools: dict[str, list[Backend]]) -> bool:
-    """Somebody waits for a lock in the same database, or a standing share of the ceiling or of a pool is gone."""
-    databases = {b.title.database for b in members}
-    if any(b.title.waiting and b.title.database in databases for b in sight.backends):
-        return True
-    standing = [b for b in members if sight.at - b.still_since >= STANDING]
-    ceiling = sight.server.limits.ceiling
-    if ceiling and len(standing) >= SHARE_OF_CEILING * ceiling:
-        return True
-    return any(
-        len(pools[identity]) >= POOL and number >= SHARE_OF_POOL * len(pools[identity])
-        for identity, number in Counter(who(b) for b in standing).items()
-    )
+class _Severe:
+    """Somebody waits for a lock in the same database, or a standing share of the ceiling or of the pool is gone."""
+
+    def __init__(self, sight: Sight, members: list[Backend]) -> None:
+        standing = [b for b in members if sight.at - b.still_since >= STANDING]
+        ceiling = sight.server.limits.ceiling
+        self._waited_for = {b.title.database for b in sight.backends if b.title.waiting}
+        self._is_share = bool(ceiling) and len(standing) >= SHARE_OF_CEILING * (ceiling or 0)
+        self._standing = Counter(who(b) for b in standing)
+        self._pools = Counter(who(b) for b in sight.backends) if standing else Counter[str]()
+
+    def __call__(self, backend: Backend) -> bool:
+        pool = self._pools[who(backend)]
+        is_pool = pool >= POOL and self._standing[who(backend)] >= SHARE_OF_POOL * pool
+        return self._is_share or is_pool or backend.title.database in self._waited_for
 
 
 def _part_of_a_job(backend: Backend, jobs: list[Backend]) -> bool:

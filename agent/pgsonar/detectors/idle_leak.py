@@ -6,22 +6,14 @@ closes (growth.py keeps count). A pooler's own connections to the server are its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgsonar.backends import quiet_since
-from pgsonar.detectors.evidence import client_of, slot_evidence
+from pgsonar.detectors.evidence import client_of, is_on_purpose, slot_evidence
 from pgsonar.detectors.seeing import no_activities
 from pgsonar.growth import WINDOWS
 from pgsonar.model import Backend, Finding, Growth, Severity, Sight
-
-# What holds sessions open on purpose: backups, monitoring, schedulers.
-_ON_PURPOSE = re.compile(
-    r"barman|pgbackrest|wal-?g|pg_dump|pg_basebackup|patroni|repmgr|pg_cron|exporter|prometheus|datadog|telegraf|zabbix"
-    r"|nagios|pgwatch|pganalyze|pgsonar|monitor",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -47,8 +39,6 @@ class IdleLeak:
                 yield self._finding(sight, identity, growth, backend)
 
     def _finding(self, sight: Sight, identity: str, growth: Growth, backend: Backend) -> Finding:
-        application = backend.session.application if backend.session is not None else None
-        is_meant = any(_ON_PURPOSE.search(name) for name in (application, backend.title.user) if name)
         minutes = (sight.at - growth.onset) / 60e9
         return Finding(
             kind=self.kind,
@@ -58,7 +48,7 @@ class IdleLeak:
             onset=growth.onset,
             # `after` counts from the end of the windows that had to be seen first.
             counts_until=sight.at - round(WINDOWS * self.window * 1e9),
-            severity=Severity.INFO if is_meant else Severity.WARNING,
+            severity=Severity.INFO if is_on_purpose(backend) else Severity.WARNING,
             confidence="likely",
             evidence=slot_evidence(backend, sight)
             | {

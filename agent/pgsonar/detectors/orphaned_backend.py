@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgsonar.backends import LOGIN_ACTIVITIES
 from pgsonar.detectors.evidence import Evidence, believed_until, client_of, seen_to_begin, slot_evidence, tcp_text, who
 from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
@@ -38,6 +39,8 @@ class OrphanedBackend:
             backend = sight.backend_of.get(connection.id)
             if backend is not None and backend.title.kind is not BackendKind.CLIENT:
                 continue
+            if backend is not None and backend.title.activity in LOGIN_ACTIVITIES:
+                continue  # it is auth_stuck, and no statement runs
             yield self._finding(sight, connection, backend)
 
     def _finding(self, sight: Sight, connection: Connection, backend: Backend | None) -> Finding:
@@ -54,6 +57,7 @@ class OrphanedBackend:
                 address=remote.address,
                 port=remote.port,
                 onset=connection.state_since,
+                onset_source=seen_to_begin(connection.state_since, connection),
                 severity=Severity.HIGH,
                 evidence=evidence | {"pgsonar.evidence.tcp": tcp_text(connection)},
             )

@@ -6,6 +6,8 @@ and at least half of a subnet's connections fell silent within a minute of each 
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from pgsonar.model import SECOND, BackendKind, Connection, Sight, TcpState
@@ -16,6 +18,7 @@ _HALF = 0.5
 _PREFIX = {4: 24, 6: 64}
 
 
+@lru_cache(maxsize=4096)
 def subnet_of(address: str) -> str:
     """The network that hosts of one rack, node or zone share: /24, with IPv6 /64."""
     plain = address.partition("%")[0]
@@ -32,20 +35,28 @@ def silent(sight: Sight) -> list[Connection]:
 
 
 def broken_paths(sight: Sight, fallen: list[Connection]) -> dict[str, list[Connection]]:
-    """The subnets that fell silent, with their silent connections."""
+    """The subnets that fell silent, with their silent connections. `fallen` is in the order of silent()."""
+    if len(fallen) < MANY:
+        return {}
     by_subnet: dict[str, list[Connection]] = {}
     for connection in fallen:
         by_subnet.setdefault(subnet_of(connection.socket.remote.address), []).append(connection)
-    broken = {}
-    for subnet, there in by_subnet.items():
-        times = [connection.silent_since or 0 for connection in there]
-        together = max(sum(first <= other <= first + WITHIN for other in times) for first in times)
-        if together < MANY:
-            continue
-        number = sum(_is_session(c, sight) and subnet_of(c.socket.remote.address) == subnet for c in sight.connections)
-        if together >= _HALF * number:
-            broken[subnet] = there
-    return broken
+    all_of = Counter(subnet_of(c.socket.remote.address) for c in sight.connections if _is_session(c, sight))
+    return {
+        subnet: there
+        for subnet, there in by_subnet.items()
+        if (together := _most_within(there)) >= MANY and together >= _HALF * all_of[subnet]
+    }
+
+
+def _most_within(there: list[Connection]) -> int:
+    """How many fell silent within a minute, at most."""
+    most = first = 0
+    for last, connection in enumerate(there):
+        while (connection.silent_since or 0) - (there[first].silent_since or 0) > WITHIN:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def _is_session(connection: Connection, sight: Sight) -> bool:

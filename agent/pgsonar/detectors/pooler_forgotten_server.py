@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import client_of, slot_evidence
-from pgsonar.detectors.seeing import no_sockets
+from pgsonar.detectors.seeing import no_processes, no_sockets
 from pgsonar.model import Finding, Severity, Sight
 
 
@@ -21,7 +21,7 @@ class PoolerForgottenServer:
     minimum = 1.0
 
     def cannot_tell(self, sight: Sight) -> str | None:
-        return no_sockets(sight)
+        return no_sockets(sight) or no_processes(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for backend in sight.backends:

@@ -55,6 +55,7 @@ class PoolerPinned:
             user=pool.user,
             database=pool.database,
             onset=since,
+            onset_source="estimated",  # to the interval of the readings
             counts_until=sight.reading.at,
             severity=Severity.INFO,
             evidence=evidence,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import client_of, seen_to_begin, slot_evidence, who
-from pgsonar.detectors.seeing import no_sockets
+from pgsonar.detectors.seeing import no_processes, no_sockets
 from pgsonar.model import BackendKind, Connection, Finding, Severity, Sight, TcpState, TcpTimer
 
 
@@ -21,7 +21,7 @@ class SlowReader:
     minimum = 2.0  # seconds: a window is closed for a moment wherever a client is a little slower than the server
 
     def cannot_tell(self, sight: Sight) -> str | None:
-        return no_sockets(sight)
+        return no_sockets(sight) or no_processes(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for connection in sight.connections:

@@ -40,6 +40,7 @@ class Unaccounted:
                 identity="",
                 **client_of(backend),
                 onset=since,
+                onset_source="estimated",  # to the interval of the readings
                 counts_until=sight.reading.at,
                 severity=Severity.WARNING,
                 evidence=slot_evidence(backend, sight)

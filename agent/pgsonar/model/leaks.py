@@ -75,6 +75,7 @@ class Finding:
     evidence: dict[str, str | int | float | bool] = field(default_factory=dict)
     alternative: str | None = None
     client: ClientProcess | None = None
+    via: str | None = None  # the pooler that it came through, to be compared with and never told
     peer: Endpoint | None = None  # who the server talks to, where that is not the client: a pooler
 
 

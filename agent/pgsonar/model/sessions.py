@@ -29,6 +29,7 @@ class Session:
     blocked_by: tuple[int, ...] = ()  # pids, as the server counts
     locks: int | None = None  # held by a transaction that idles; None: not asked
     query_text: str | None = None  # a traceparent, or text without literals, when asked for
+    is_superuser: bool = False
 
     @property
     def holds_a_slot(self) -> bool:

@@ -15,7 +15,7 @@ def body(event: EpisodeEvent) -> str:
     episode = event.episode
     if event.name == "resolved":
         return _ended(event)
-    seconds = (event.moment.at - episode.onset) / 1e9
+    seconds = (event.moment.at - episode.members[0].onset) / 1e9  # of the oldest that stands, who is named beside it
     sentence = SENTENCES[episode.kind](episode, age(seconds))
     return sentence if event.name == "opened" else f"Still: {sentence}"
 

@@ -158,6 +158,7 @@ class ActivityReader:
             blocked_by=tuple(row["blocked_by"] or ()),
             locks=locks.get(row["pid"], 0) if row["state"] in _IDLE else None,
             query_text=_readable(row["query_text"]),
+            is_superuser=bool(self._roles.get(row["user_id"], {}).get("is_superuser")),
         )
 
 

@@ -2,8 +2,8 @@
 
 The rule: off unless configured, only for sessions that are suspected already, and nothing stays changed. A descriptor
 of the backend's socket is borrowed (man 2 pidfd_getfd, which takes ptrace's permission), its keepalive shortened,
-restored and given back within WATCH seconds. The count of probes is raised as well, so that the kernel ends nothing
-meanwhile: whether the client answers is read from the socket's row.
+restored and given back within WATCH seconds, or LONGEST while nobody answers. The count of probes is raised as well, so
+that the kernel ends nothing meanwhile: whether the client answers is read from the socket's row.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pgsonar.model import SECOND
@@ -21,9 +22,10 @@ from pgsonar.model import SECOND
 log = logging.getLogger("pgsonar")
 
 WATCH = 5 * SECOND  # a probe goes out after one second, and again each second
+LONGEST = 120 * SECOND  # of a client that does not answer, in case its network comes back
 AGAIN = 600 * SECOND  # until the same session is asked again
 AT_ONCE = 8  # sessions asked at a time
-_SHORTENED = ((socket.TCP_KEEPCNT, 60), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPIDLE, 1))  # in this order
+_SHORTENED = ((socket.TCP_KEEPCNT, 127), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPIDLE, 1))  # in this order
 _PIDFD_GETFD = 438  # asm-generic/unistd.h, the same on x86-64 and aarch64
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,17 +58,26 @@ class KeepaliveProbe:
         except OSError as error:
             self._refuse(error)
             return
-        if borrowed is not None:
+        if borrowed is None:
+            return
+        try:
             before = [(option, borrowed.getsockopt(socket.IPPROTO_TCP, option)) for option, _ in _SHORTENED]
+            self._open[key] = _Asked(borrowed, before, at)
             for option, value in _SHORTENED:
                 borrowed.setsockopt(socket.IPPROTO_TCP, option, value)
-            self._open[key] = _Asked(borrowed, before, at)
             self.asked += 1
+        except OSError as error:
+            self._give_back(key)
+            borrowed.close()
+            self._refuse(error)
 
-    def settle(self, at: int) -> None:
-        """Gives back what was borrowed for long enough."""
+    def settle(self, at: int, silent: Collection[int]) -> None:
+        """Gives back what was borrowed for long enough.
+
+        Of sessions (`silent`, by pid) whose client does not answer that is later: only a probe shows that it is back.
+        """
         for key, asked in list(self._open.items()):
-            if at - asked.since >= WATCH:
+            if at - asked.since >= (LONGEST if key[0] in silent else WATCH):
                 self._give_back(key)
 
     def close(self) -> None:
@@ -111,7 +122,9 @@ class KeepaliveProbe:
         return None
 
     def _give_back(self, key: tuple[int, int]) -> None:
-        asked = self._open.pop(key)
+        asked = self._open.pop(key, None)
+        if asked is None:
+            return
         with contextlib.suppress(OSError):  # the connection has ended
             for option, value in asked.before:
                 asked.socket.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pgsonar.dating import is_dated
 from pgsonar.detectors.evidence import common_client
-from pgsonar.model import Activity, Backend, BackendKind, Server, Sight
+from pgsonar.model import Activity, Backend, BackendKind, Connection, Server, Sight, TcpTimer
 from pgsonar.signals.advice import next_step
 from pgsonar.signals.words import age, count, out_of
 from pgsonar.verdicts import Seen, Verdict
@@ -122,6 +122,18 @@ def _open_transactions(sight: Sight) -> str:
     return f"transactions left open ({f'{number}, none for long' if number else 0})"
 
 
+def _is_silent(connection: Connection) -> bool:
+    return connection.silent_since is not None
+
+
+def _is_full(connection: Connection) -> bool:
+    return connection.socket.timer == TcpTimer.ZERO_WINDOW_PROBE
+
+
+def _undated(number: int) -> str:
+    return f"{number}, since when is not known," if number else "0"
+
+
 _ABSENT: dict[str, Callable[[Sight], str]] = {
     "idle_in_transaction": _open_transactions,
     "orphaned_backend": lambda sight: f"queries without a client ({sight.ledger.holders['orphan']})",
@@ -130,8 +142,8 @@ _ABSENT: dict[str, Callable[[Sight], str]] = {
     ),
     "prestartup_stuck": lambda sight: f"silent clients ({_silent(sight)})",
     "accept_queue": lambda sight: f"accept queue ({out_of(sight.backlog, sight.backlog_limit)})",
-    "half_open": lambda _: "network (0 half-open)",
-    "slow_reader": lambda _: "slow readers (0)",
+    "half_open": lambda sight: f"network ({_undated(sum(map(_is_silent, sight.connections)))} half-open)",
+    "slow_reader": lambda sight: f"slow readers ({_undated(sum(map(_is_full, sight.connections)))})",
     "long_query": lambda _: "slow queries (0 over 5 min)",
 }
 
