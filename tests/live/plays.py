@@ -526,15 +526,33 @@ def keepalives_that_are_answered(world, user, seconds):
         client.close()
 
 
-@twin("slow_reader", "backend_busy_unread_input")
+@twin("slow_reader")
 def reader_that_is_slow_but_moves(world, user, seconds):
+    while seconds > 0:  # a statement that took longer would be told as a long one
+        client = world.client(user)
+        client.send_query("select repeat('x', 1000) from generate_series(1, 100000)")
+        for _ in until(min(seconds, 6.0)):
+            client.socket.recv(1 << 17)
+            time.sleep(0.3)
+        world.do(f"select pg_terminate_backend({client.backend_pid})")
+        client.socket.close()
+        seconds -= 6.0
+
+
+@twin("backend_busy_unread_input")
+def load_that_comes_faster_than_it_is_read(world, user, seconds):
     client = world.client(user)
-    client.send_query("select repeat('x', 1000) from generate_series(1, 100000)")
-    for _ in until(seconds):
-        client.socket.recv(1 << 17)
-        time.sleep(0.3)
+    # Each row takes a millisecond, so that what comes lies unread.
+    client.execute("create temp table loaded (v text check (pg_sleep(0.001)::text is not null))")
+    rows = 100 * (b"x" * 100 + b"\n")
+    message = b"d" + struct.pack("!I", 4 + len(rows)) + rows
+    client.send_query("copy loaded from stdin")
+    client.message()
+    for _ in until(min(seconds, 6.0)):
+        client.socket.sendall(message)
     world.do(f"select pg_terminate_backend({client.backend_pid})")
     client.socket.close()
+    time.sleep(max(0.0, seconds - 6.0))
 
 
 @twin("auth_stuck", "prestartup_stuck", "unaccounted")
@@ -564,11 +582,11 @@ def postmaster_that_pauses(world, user, seconds):
     try:
         with world.wire.on_client():
             waiting = socket.create_connection((SERVER, world.server.port))
-        time.sleep(0.8)
+        time.sleep(1.4)
     finally:
         os.kill(world.server.pid, signal.SIGCONT)
     waiting.close()
-    time.sleep(max(0.0, seconds - 1))
+    time.sleep(max(0.0, seconds - 2))
 
 
 @twin("connection_thrash")
@@ -596,12 +614,15 @@ def clients_that_wait_for_a_moment(world, user, seconds):
             client.execute("begin")
         waiting = WireClient(world.pools.port, user)
         waiting.send_query("select 1")
-        time.sleep(1.0)
+        for _ in until(3.5):  # longer than the threshold, shorter than what is long
+            for client in holding:
+                client.execute("select 1")
+            time.sleep(0.02)
         for client in holding:
             client.execute("commit")
     for client in (*holding, waiting):
         client.close()
-    time.sleep(max(0.0, seconds - 1))
+    time.sleep(max(0.0, seconds - 4))
 
 
 @twin("pooler_pinned")

@@ -39,7 +39,7 @@ SCENARIOS = {
     "accept_queue": ("postmaster_that_does_not_accept", "postmaster_that_pauses"),
     "pooler_forgotten_server": ("pooler_that_forgets_a_server", "client_that_leaves_after_its_query"),
     "connection_thrash": ("clients_that_connect_for_each_statement", "clients_that_connect_now_and_then"),
-    "backend_busy_unread_input": ("input_left_unread", "reader_that_is_slow_but_moves"),
+    "backend_busy_unread_input": ("input_left_unread", "load_that_comes_faster_than_it_is_read"),
     "long_query": ("statement_that_runs_long", "many_short_statements"),
     "unaccounted": ("slots_that_pg_stat_activity_does_not_show", "logins_that_take_their_time"),
     "pooler_waiting": ("pooler_whose_clients_wait", "clients_that_wait_for_a_moment"),
