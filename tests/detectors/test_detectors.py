@@ -615,6 +615,9 @@ class TestClientSocketLeak:
     def test_after_a_failover_pools_have_the_time_they_need(self):
         closed = [self.left(n) for n in range(5)]
         assert list(ClientSocketLeak().examine(self.seen(*closed))) == []
+        for one in closed:  # they stood at first sight, long ago, and nothing tells when they were closed
+            one.opened_at = one.state_since = NOW - 61 * SECOND
+        assert len(list(ClientSocketLeak().examine(self.seen(*closed)))) == 5
         old = [self.left(n, since=NOW - 36 * 60 * SECOND) for n in range(5)]
         assert len(list(ClientSocketLeak().examine(self.seen(*old)))) == 5
 

@@ -602,7 +602,7 @@ def clients_that_connect_now_and_then(world, user, seconds):
 def many_short_statements(world, user, seconds):
     client = world.client(user)
     for _ in until(seconds):
-        client.execute("select count(*) from generate_series(1, 20000)")
+        client.execute("select count(*) from generate_series(1, 400000)")
     client.close()
 
 

@@ -15,6 +15,7 @@ from pgsonar.model import SECOND, ClientSight, Connection, Finding, Severity, Tc
 
 MANY = 5
 TOGETHER = SECOND
+UNTIL_DATED = 60 * SECOND
 FORGIVEN = 35 * 60 * SECOND  # HikariCP's maxLifetime is 30 minutes
 
 
@@ -30,7 +31,7 @@ class ClientSocketLeak:
 
     def examine(self, sight: ClientSight) -> Iterator[Finding]:
         left = [c for c in sight.connections if c.socket.state == TcpState.CLOSE_WAIT and c.socket.inode]
-        is_together = _Together(left)
+        is_together = _Together(left, sight.at)
         for connection in left:
             if is_together(connection) and sight.at - connection.state_since < FORGIVEN:
                 continue
@@ -56,16 +57,19 @@ class ClientSocketLeak:
 class _Together:
     """Which were closed in the same second as several others.
 
-    When is not known of what stood at first sight, unless TCP_INFO tells.
+    When is not known of what stood at first sight; TCP_INFO tells within seconds, and the text of procfs never.
     """
 
-    def __init__(self, left: list[Connection]) -> None:
-        self._times = sorted(c.state_since for c in left if _is_dated(c))
+    def __init__(self, left: list[Connection], at: int) -> None:
+        dated = (c for c in left if _is_dated(c) or at - c.opened_at < UNTIL_DATED)
+        self._times = sorted(c.state_since for c in dated)
+        self._at = at
 
     def __call__(self, connection: Connection) -> bool:
+        if not _is_dated(connection) and self._at - connection.opened_at >= UNTIL_DATED:
+            return False
         since = connection.state_since
-        number = bisect_right(self._times, since + TOGETHER) - bisect_left(self._times, since - TOGETHER)
-        return _is_dated(connection) and number >= MANY
+        return bisect_right(self._times, since + TOGETHER) - bisect_left(self._times, since - TOGETHER) >= MANY
 
 
 def _is_dated(connection: Connection) -> bool:
