@@ -185,21 +185,31 @@ def cycle(tracker, begin, number):
     return told, second
 
 
-def test_what_ends_again_and_again_is_held_open_told_once_and_counted(tracker):
+def test_what_comes_back_again_and_again_is_held_open_told_once_and_counted(tracker):
     told, second = cycle(tracker, 5, 3)
     assert told == [("opened", "threshold"), ("resolved", "resolved")] * 3
     told, second = cycle(tracker, second, 3)
-    assert told == [("opened", "threshold")]
+    assert told == [("opened", "threshold")], "the third return"
     (episode,) = tracker.open
     assert episode.flaps == 2
     assert tracker.flaps == {("s1", "auth_stuck"): 2}
     assert look(tracker, second + 60) == [("resolved", "resolved")], "and it ends a minute after the last time"
 
 
-def test_what_ended_long_ago_is_no_flapping(tracker):
-    cycle(tracker, 5, 3)
-    told, _ = cycle(tracker, 1000, 1)
-    assert told == [("opened", "threshold"), ("resolved", "resolved")]
+def test_other_sessions_of_the_same_client_are_other_leaks(tracker):
+    second = 5
+    for port in range(1, 8):
+        assert look(tracker, second, stuck(port, second - 5)) == [("opened", "threshold")]
+        assert look(tracker, second + 2) == [("resolved", "resolved")]
+        second += 5
+
+
+def test_what_comes_back_late_is_no_flapping(tracker):
+    second = 5
+    for _ in range(6):
+        assert look(tracker, second, stuck(onset=second - 5)) == [("opened", "threshold")]
+        assert look(tracker, second + 2) == [("resolved", "resolved")]
+        second += 70
 
 
 def test_when_it_comes_to_wake_somebody_that_is_told(tracker):

@@ -11,7 +11,7 @@ from collections import deque
 from pgsonar.model import SECOND, Thrash
 
 SHORT = SECOND  # a life; who needs a connection for longer is slow, not careless
-RATE = 30  # a second: below, what connecting costs does not show
+RATE = 50  # a second: below, what connecting costs does not show
 WITHIN = 5  # seconds over which the rate is taken
 GIVE_UP = 0.5  # of RATE: below it has ended
 _REMEMBERED = 4096  # clients

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from pgsonar.causes import Causes
 from pgsonar.model import (
@@ -26,8 +27,10 @@ from pgsonar.model import (
 from pgsonar.signals.leak_metrics import LeakReading
 
 HOLD = SECOND  # an episode resolves when no member has stood for this long: one late look ends nothing
-# What has ended FLAPS times within FLAP_WITHIN is held open for FLAP_HOLD: it comes back, and is told once.
+# What has come back FLAPS times within FLAP_WITHIN, each time within BACK_WITHIN of its end and with the same members,
+# is held open for FLAP_HOLD: it will come back, and is told once. Another session that leaks is another leak.
 FLAPS = 3
+BACK_WITHIN = 60 * SECOND
 FLAP_WITHIN = 600 * SECOND
 FLAP_HOLD = 60 * SECOND
 LOST_AFTER = 5 * SECOND  # a server unseen for this long has taken its episodes out of sight
@@ -57,6 +60,13 @@ EpisodeKey = tuple[str, str, str]  # server, kind, identity
 MemberKey = tuple[str, str, str, int | None, str | None, int | None]
 
 
+class _End(NamedTuple):
+    """The last end of an episode that was resolved."""
+
+    at: int
+    pids: frozenset[int | None]  # None stands for what is about no session
+
+
 class EpisodeTracker:
     """Keeps the episodes. `new_id(bits)` draws a random non-zero identifier."""
 
@@ -65,7 +75,8 @@ class EpisodeTracker:
         self._episodes: dict[EpisodeKey, Episode] = {}
         self._first_heard: dict[MemberKey, int] = {}  # of findings that do not know their own onset
         self._server_seen: dict[str, int] = {}
-        self._ended: dict[EpisodeKey, deque[int]] = {}  # when it ended the last times
+        self._ended: dict[EpisodeKey, _End] = {}  # the last time
+        self._returned: dict[EpisodeKey, deque[int]] = {}  # when it came back, the last times
         self._restored: dict[EpisodeKey, int] = {}  # left open by an earlier run and not seen yet: since when
         self._causes = Causes()
         self.opened: Counter[tuple[str, str, Severity]] = Counter()  # (server, kind, severity at opening), ever
@@ -182,6 +193,9 @@ class EpisodeTracker:
         self._episodes[key] = episode
         self._look(episode, members, server, slots, now)
         episode.severity = _severity(episode)
+        last = self._ended.get(key)
+        if last is not None and now.at - last.at <= BACK_WITHIN and last.pids & {m.pid for m in episode.members}:
+            self._returned.setdefault(key, deque(maxlen=FLAPS)).append(now.at)
 
     def _continue(self, episode: Episode, now: Moment) -> list[EpisodeEvent]:
         """What of an open episode is worth telling now."""
@@ -225,18 +239,15 @@ class EpisodeTracker:
 
     def _note_return(self, key: EpisodeKey, episode: Episode, now: Moment) -> None:
         """Counts an episode that had gone and is back."""
-        if now.at - episode.seen_at >= HOLD and key in self._ended:
+        if now.at - episode.seen_at >= HOLD and key in self._returned:
             episode.flaps += 1
             self.flaps[episode.server.id, episode.kind] += 1
 
     def _hold(self, key: EpisodeKey, at: int) -> int:
         """How long no member may stand before an episode ends: longer where that happens again and again."""
-        ended = self._ended.get(key)
-        if ended is None:
-            return HOLD
-        while ended and at - ended[0] > FLAP_WITHIN:
-            ended.popleft()
-        return FLAP_HOLD if len(ended) >= FLAPS else HOLD
+        returned = self._returned.get(key)
+        is_flapping = returned is not None and len(returned) == FLAPS and at - returned[0] <= FLAP_WITHIN
+        return FLAP_HOLD if is_flapping else HOLD
 
     def _miss(self, key: EpisodeKey, episode: Episode, now: Moment) -> list[EpisodeEvent]:
         begun = self._restored.get(key)
@@ -255,9 +266,11 @@ class EpisodeTracker:
     def _end(self, key: EpisodeKey, episode: Episode, reason: str, now: Moment) -> EpisodeEvent:
         del self._episodes[key]
         if reason == "resolved":
-            self._ended.setdefault(key, deque(maxlen=FLAPS)).append(now.at)
+            self._ended.pop(key, None)
+            self._ended[key] = _End(now.at, frozenset(member.pid for member in episode.members))
             if len(self._ended) > REMEMBERED:
-                del self._ended[next(iter(self._ended))]
+                self._returned.pop(oldest := next(iter(self._ended)), None)
+                del self._ended[oldest]
         episode.end_reason = reason
         episode.ended_at = episode.seen_at if reason == "resolved" else now.at
         episode.ended_unix = now.unix_of(episode.ended_at)
