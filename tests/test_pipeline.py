@@ -43,7 +43,8 @@ class World:
         self.changes = []
         self.sightings = []
         self.stats = dict.fromkeys(ScanStats._fields, 0)
-        self.present = []
+        self.present = None  # None: what the changes have told
+        self.rows = {}
         self.details = {}
         self.watched = {}
         self.refuse = False
@@ -51,6 +52,14 @@ class World:
         self.overflows = 0
         self.clients = {}
         self.interval = 0.1
+
+    def take_changes(self):
+        taken, self.changes = self.changes, []
+        for change in taken:
+            self.rows[change[0]] = change
+            if change[3] == ChangeKind.CLOSED:
+                del self.rows[change[0]]
+        return taken
 
     def watch(self, netns, directory, ports, **how):
         assert how == {
@@ -70,9 +79,9 @@ class World:
                 {netns: (self.watched[netns][0], set(ports))}
             ),
             unwatch=self.watched.pop,
-            changes=lambda: [self.changes.pop(0) for _ in list(self.changes)],
+            changes=self.take_changes,
             stats=lambda netns: ScanStats(**self.stats),
-            open_connections=lambda netns: self.present,
+            open_connections=lambda netns: self.rows.values() if self.present is None else self.present,
             details=lambda netns: self.details,
         )
         sources = Sources(

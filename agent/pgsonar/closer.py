@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from pgsonar.backends import settle_doubt
 from pgsonar.connections import ConnectionTable
-from pgsonar.model import SECOND, Backend, TcpState
+from pgsonar.model import SECOND, Backend, Connection, TcpState
 from pgsonar.world import SocketSource
 
 OFTEN = 2 * SECOND  # between two looks while bytes wait, or a session is in doubt
 SELDOM = 3 * SECOND
+STANDS = SECOND  # for which bytes wait: on a busy server some always do for a moment
 EACH = 1_000_000  # ns more for each connection: ten thousand take 80 ms
 
 
@@ -47,7 +48,7 @@ class CloserLook:
 
     def _look_at(self, netns: int, at: int, *, is_doubted: bool) -> None:
         there = self._connections.of_namespace(netns)
-        waits = any(c.unsent_since or c.unread_since for c in there if c.socket.state != TcpState.LISTEN)
+        waits = any(_waits(connection, at) for connection in there)
         period = max(OFTEN if waits or is_doubted else SELDOM, len(there) * EACH)
         if at - self._looked_at.get(netns, 0) < period:
             return
@@ -55,3 +56,8 @@ class CloserLook:
         self._connections.note(self._sampler.details(netns))
         if waits:
             self._connections.resync(netns, self._sampler.open_connections(netns), at)
+
+
+def _waits(connection: Connection, at: int) -> bool:
+    since = connection.unsent_since or connection.unread_since
+    return since is not None and at - since >= STANDS and connection.socket.state != TcpState.LISTEN
