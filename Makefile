@@ -40,7 +40,7 @@ sanitize: $(VENV)/.test ## run the tests of what is written in C under the addre
 	PGSONAR_SANITIZE=1 $(BIN)/python setup.py -q build_ext --build-lib build/sanitized --build-temp build/sanitized-objects
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
-	$(BIN)/python -m pytest -o pythonpath="build/sanitized tests tests/live" tests/native tests/sources tests/storm
+	$(BIN)/python -m pytest -o pythonpath="build/sanitized tests tests/live" tests/native tests/sources
 
 fuzz: ## fuzz the parsers of the kernel's texts and messages (SECONDS=60 each, needs clang)
 	@clang=$$(command -v clang || command -v clang-14) || { echo "clang is missing: sudo apt-get install -y clang libclang-rt-14-dev" >&2; exit 1; }; \

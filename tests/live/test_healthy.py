@@ -16,7 +16,7 @@ from playing import AFTER, Agent, postgres
 from workloads import BOUNCERS, SETTINGS, WORKLOADS, parallel_dump, prepare
 
 pytestmark = pytest.mark.live
-SECONDS = float(os.environ.get("PGSONAR_HEALTHY_SECONDS", "8"))
+SECONDS = float(os.environ.get("PGSONAR_HEALTHY_SECONDS", "6"))
 
 # Below each is the healthiest thing it could be mistaken for; without a remark nothing healthy lasts two seconds.
 LOWERED = dict.fromkeys(
