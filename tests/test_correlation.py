@@ -83,6 +83,18 @@ def test_a_lost_socket_is_noted_with_the_first_scan_without_it(table):
     assert mine.socket_lost_at == START + 4 * SECOND
 
 
+def test_a_socket_whose_backend_has_ended_is_left_until_it_is_bound_again(table):
+    mine = backend(title("SELECT", port=40000))
+    opened(table, 1, tcp(40000))
+    correlation = Correlation()
+    seen = []
+    for backends in ([], [mine], [], [], [mine]):
+        correlation.bind(server(), backends, table)
+        seen.append(table.connections[1].is_left)
+
+    assert seen == [False, False, True, True, False]
+
+
 def test_a_socket_that_vanished_before_the_title_was_read_is_found_all_the_same(table):
     mine = backend(title("SELECT", port=40000))
     opened(table, 1, tcp(40000), at=0.1)

@@ -21,16 +21,22 @@ class Correlation:
 
     def __init__(self) -> None:
         self.disagreements: dict[str, int] = defaultdict(int)  # by server: title and inode name different sockets
+        self._bound: dict[str, dict[int, Connection]] = {}  # by server and number, at the last look
         self._lost: dict[tuple[str, int, int], int] = {}  # (server, pid, client's port): an earlier run saw it vanish
 
     def recall_lost(self, server: str, pid: int, port: int, at: int) -> None:
         """A backend whose connection an earlier run saw leave the kernel's tables."""
         self._lost[server, pid, port] = at
 
+    def forget(self, server: str) -> None:
+        """A server is gone."""
+        self._bound.pop(server, None)
+
     def bind(self, server: Server, backends: Iterable[Backend], table: ConnectionTable) -> None:
         """Binds what is not bound yet, and follows what is.
 
-        `still_since` moves with the queues; a closed connection under a living backend is noted.
+        `still_since` moves with the queues; a closed connection under a living backend is noted, and one whose backend
+        has ended.
         """
         if server.port is None:
             return
@@ -54,6 +60,14 @@ class Correlation:
                 backend.still_since = max(backend.still_since, connection.moved_at)
             if connection.closed_at is not None and backend.socket_lost_at is None:
                 backend.socket_lost_at = connection.closed_at
+        self._note_left(server, backends)
+
+    def _note_left(self, server: Server, backends: list[Backend]) -> None:
+        """A process that ends takes its socket with it, and the next scan sees that: until then nobody owns the row."""
+        bound = {b.connection.id: b.connection for b in backends if b.connection is not None}
+        for number, connection in (self._bound.get(server.id, {}) | bound).items():
+            connection.is_left = number not in bound
+        self._bound[server.id] = bound
 
     def _find(
         self,

@@ -132,6 +132,7 @@ class Pipeline:
             if now_there is None:
                 log.info("server %s is gone", known.label)
                 self.backends.forget(known.id)
+                self.correlation.forget(known.id)
                 self.readings.forget(known.id)
                 self.refusals.forget(known.id)
                 self.growth.forget(known.id)

@@ -220,6 +220,12 @@ class TestOrphanedBackend:
 
         assert [(f.pid, f.address, f.port) for f in found] == [(None, "10.0.0.7", 40000)]
 
+    def test_a_backend_that_has_just_ended_leaves_no_orphan_without_one(self):
+        _, sockets = self.orphan()
+        sockets[0].is_left = True
+
+        assert find(OrphanedBackend(), [], sockets) == []
+
     def test_a_walsender_is_not_judged(self):
         gone = connection(tcp(40000, TcpState.CLOSE_WAIT, rx=1))
         sender = backend(title("streaming 0/1", kind=BackendKind.WALSENDER), bound=gone)

@@ -34,7 +34,7 @@ class OrphanedBackend:
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for connection in sight.connections:
-            if connection.socket.state != TcpState.CLOSE_WAIT or not connection.socket.inode:
+            if connection.socket.state != TcpState.CLOSE_WAIT or not connection.socket.inode or connection.is_left:
                 continue
             backend = sight.backend_of.get(connection.id)
             if backend is not None and backend.title.kind is not BackendKind.CLIENT:

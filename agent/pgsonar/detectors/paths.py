@@ -60,7 +60,7 @@ def _most_within(there: list[Connection]) -> int:
 
 
 def _is_session(connection: Connection, sight: Sight) -> bool:
-    if connection.socket.state != TcpState.ESTABLISHED or not connection.socket.inode:
+    if connection.socket.state != TcpState.ESTABLISHED or not connection.socket.inode or connection.is_left:
         return False
     backend = sight.backend_of.get(connection.id)
     return backend is None or backend.title.kind is BackendKind.CLIENT

@@ -46,8 +46,8 @@ class ClientProcess(NamedTuple):
 class Connection:
     """A socket followed in time.
 
-    connections.ConnectionTable follows it, attribution.Attribution notes its client, dating.date_back how old it was at
-    first sight; nobody else changes one.
+    connections.ConnectionTable follows it, correlation.Correlation notes that its backend has ended,
+    attribution.Attribution its client, dating.date_back how old it was at first sight; nobody else changes one.
     """
 
     id: int
@@ -66,6 +66,7 @@ class Connection:
     compared_at: int = 0  # when the bytes that went either way were last looked at
     client: ClientProcess | None = None  # once looked for and found
     looked_for_client_at: int | None = None
+    is_left: bool = False  # the backend it was bound to has ended; its row goes with the next scan
     is_astray: bool = False  # its client's address is one of this host's, but no socket there has it
 
 
