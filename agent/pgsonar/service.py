@@ -17,8 +17,8 @@ from pgsonar.budget import Budget, Usage
 from pgsonar.clock import Due
 from pgsonar.condition import blind, degraded
 from pgsonar.config.schema import Config
-from pgsonar.errors import PgsonarError
-from pgsonar.exporters import Exporter, build
+from pgsonar.exporters import Exporter
+from pgsonar.exporting import SIGNALS, Exporting
 from pgsonar.health import Health, HealthEndpoint
 from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
@@ -79,7 +79,7 @@ class Service:
         self._kept = -1  # events that had been told when the state was written last
         self._keep = Due(KEEP)
         self._flight = self._open_flight_recorder()
-        self._exporters: dict[str, Exporter] = {name: build(name, part) for name, part in config.exporters.items()}
+        self._exporting = Exporting(config, self._state.path if self._state is not None else None)
         self._sources = open_sources(config)
         identity = Identity(
             host=socket.gethostname(),
@@ -120,10 +120,7 @@ class Service:
         return RecordedPipeline(self._sources, config.leaks, reporter, recorder)
 
     def _outlets(self) -> dict[str, list[Outlet]]:
-        outlets: dict[str, list[Outlet]] = {}
-        for signal in ("metrics", "logs", "traces"):
-            pipeline = getattr(self._config.pipelines, signal)
-            outlets[signal] = [self._exporters[name] for name in pipeline.exporters] if pipeline else []
+        outlets: dict[str, list[Outlet]] = {signal: [self._exporting] for signal in SIGNALS}
         if self._flight is not None:
             outlets["logs"].append(self._flight)
         return outlets
@@ -232,7 +229,7 @@ class Service:
         pipeline, now = self._pipeline, clock.now().at
         failing = blind(pipeline, now)
         reasons = list(failing)
-        for name, exporter in self._exporters.items():
+        for name, exporter in self._exporting.exporters.items():
             since = exporter.stats.failing_since
             if since is None:
                 continue
@@ -244,12 +241,12 @@ class Service:
         if not pipeline.servers and self._sources.sees_servers:
             reasons.append("waiting for a first PostgreSQL server")
         reasons += degraded(pipeline)
-        reasons += [self._state.problem] if self._state is not None and self._state.problem else []
+        reasons += [store.problem for store in (self._state, self._exporting) if store is not None and store.problem]
         reasons += [f"{stage} failed {count} times" for stage, count in list(pipeline.failures.items())]
         servers = [
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
         ]
-        exporters = {name: _figures(exporter) for name, exporter in self._exporters.items()}
+        exporters = {name: _figures(exporter) for name, exporter in self._exporting.exporters.items()}
         facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
         facts["logins"] = {
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
@@ -287,24 +284,7 @@ class Service:
             self._state.close()
         if self._flight is not None:
             self._flight.close()
-        threads = [
-            threading.Thread(target=self._close_exporter, args=(name, exporter), daemon=True)
-            for name, exporter in self._exporters.items()
-        ]
-        for thread in threads:
-            thread.start()
-        deadline = time.monotonic() + STOP_WITHIN + 0.5
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._exporting.close(STOP_WITHIN)
         if self._health is not None:
             self._health.close()
         self._sources.sampler.close()
-
-    def _close_exporter(self, name: str, exporter: Exporter) -> None:
-        try:
-            unsent = exporter.close(STOP_WITHIN)
-        except PgsonarError as error:
-            log.warning("exporter %s did not close: %s", name, error)
-            return
-        if unsent:
-            log.warning("exporter %s: %d items could not be sent before the end", name, unsent)

@@ -21,6 +21,7 @@ import msgspec
 
 from pgsonar.errors import ConfigError
 from pgsonar.model import Episode, Member, Moment
+from pgsonar.sqlite_file import HINT, open_file
 
 log = logging.getLogger("pgsonar")
 
@@ -30,7 +31,6 @@ MIGRATIONS = (
     "create table episode (id text primary key, distance integer not null, body text not null)",
     "create table ended (server text, kind text, identity text, unix integer)",
 )
-_HINT = "set extensions.file_storage.directory to a directory that the agent may write"
 
 
 class StateDirectory:
@@ -43,7 +43,7 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"extensions.file_storage.directory: {self.path}: {error.strerror}", _HINT) from None
+            raise ConfigError(f"extensions.file_storage.directory: {self.path}: {error.strerror}", HINT) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -51,24 +51,10 @@ class StateDirectory:
             hint = "each agent needs a directory of its own: set extensions.file_storage.directory"
             raise ConfigError(f"another pgsonar uses {self.path}", hint) from None
         try:
-            self._database = self._open()
+            self._database = open_file(self.path / NAME, MIGRATIONS, "what was open is forgotten")
         except ConfigError:
             os.close(self._lock)
             raise
-
-    def _open(self) -> sqlite3.Connection:
-        path = self.path / NAME
-        try:
-            return _opened(path)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise ConfigError(f"{path} cannot be opened: {error}", _HINT) from None
-            aside = path.with_suffix(f".damaged-{path.stat().st_mtime_ns}")
-            path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                path.with_name(NAME + suffix).unlink(missing_ok=True)
-            log.warning("%s cannot be read (%s): set aside as %s, what was open is forgotten", path, error, aside.name)
-            return _opened(path)
 
     def load(self, now: Moment) -> list[Episode]:
         """The episodes that were open when the agent ended, dated by today's clocks."""
@@ -105,34 +91,6 @@ class StateDirectory:
         """Lets the next agent in."""
         self._database.close()
         os.close(self._lock)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """The file at its newest version. Nobody else may read what it tells of clients."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    path.chmod(0o600)
-    database = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
-    try:
-        database.execute("pragma journal_mode = wal")
-        database.execute("pragma synchronous = normal")
-        _bring_up_to_date(database, path)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _bring_up_to_date(database: sqlite3.Connection, path: Path) -> None:
-    (version,) = database.execute("pragma user_version").fetchone()
-    if version > len(MIGRATIONS):
-        raise ConfigError(
-            f"{path} is of version {version}, and this pgsonar knows {len(MIGRATIONS)}",
-            "a later pgsonar wrote it: run that one, or move the file away (what is open is then forgotten)",
-        )
-    for number, statement in enumerate(MIGRATIONS[version:], version + 1):
-        with database:
-            database.execute(statement)
-            database.execute(f"pragma user_version = {number}")
 
 
 def _encode(episode: Episode) -> str:

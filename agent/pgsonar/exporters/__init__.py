@@ -9,18 +9,21 @@ from typing import cast
 
 from pgsonar.config.schema import DebugExporter, FileExporter, OtlpExporter, RetryOnFailure, Section, SendingQueue
 from pgsonar.exporters.delivery import Transport
+from pgsonar.exporters.forms import form_of
+from pgsonar.exporters.outbox import Outbox
+from pgsonar.exporters.queue import Queue, Store
 from pgsonar.exporters.sender import Exporter
 
-__all__ = ["Exporter", "build"]
+__all__ = ["Exporter", "Outbox", "build", "form_of"]
 
 
-def build(component: str, config: Section) -> Exporter:
-    """The exporter of a component id (`type` or `type/name`), running."""
+def build(component: str, config: Section, store: Store | None = None) -> Exporter:
+    """The exporter of a component id (`type` or `type/name`), running; a store keeps its queue over a restart."""
     kind = component.partition("/")[0]
-    retry, queue = RetryOnFailure(), SendingQueue()
+    retry, bounds = RetryOnFailure(), SendingQueue()
     if isinstance(config, OtlpExporter):
-        retry, queue = config.retry_on_failure, config.sending_queue
-    return Exporter(component, _transport(kind, config), retry, queue)
+        retry, bounds = config.retry_on_failure, config.sending_queue
+    return Exporter(component, _transport(kind, config), retry, Queue(bounds, store))
 
 
 def _transport(kind: str, config: Section) -> Transport:

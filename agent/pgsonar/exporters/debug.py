@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 
 from google.protobuf.message import Message
 
-from pgsonar.exporters.encoding import Request
+from pgsonar.exporters.encoding import Encoded, parse
 
 
 class DebugTransport:
     """Prints each request."""
 
-    def deliver(self, request: Request) -> tuple[int, str]:
+    def deliver(self, encoded: Encoded) -> tuple[int, str]:
         """Prints one request; see delivery.Transport."""
-        sys.stderr.write("".join(f"{line}\n" for line in debug_lines(request)))
+        sys.stderr.write("".join(f"{line}\n" for line in debug_lines(encoded)))
         sys.stderr.flush()
         return 0, ""
 
@@ -23,9 +23,9 @@ class DebugTransport:
         """Standard error is not ours to close."""
 
 
-def debug_lines(request: Request) -> list[str]:
+def debug_lines(encoded: Encoded) -> list[str]:
     """The lines of one request."""
-    return _LINES[request.signal](request.message)
+    return _LINES[encoded.signal](parse(encoded))
 
 
 def _metrics(message: Message) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pgsonar.exporters.encoding import Request
+from pgsonar.exporters.encoding import Encoded
 
 
 class Retryable(Exception):  # noqa: N818 - it names what may be done, as Refused does
@@ -26,8 +26,12 @@ class Refused(Exception):  # noqa: N818
         self.hint = hint
 
 
-class Transport(Protocol):
-    """Delivers one request: returns how many items were rejected and why, or raises Retryable or Refused."""
+class TooLarge(Exception):  # noqa: N818
+    """The other side takes no request of this size: smaller ones may arrive."""
 
-    def deliver(self, request: Request) -> tuple[int, str]: ...
+
+class Transport(Protocol):
+    """Delivers one request: returns how many items were rejected and why, or raises one of the above."""
+
+    def deliver(self, encoded: Encoded) -> tuple[int, str]: ...
     def close(self) -> None: ...

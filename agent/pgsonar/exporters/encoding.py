@@ -7,13 +7,16 @@ version is pinned in pyproject.toml. Sums are cumulative.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from google.protobuf.message import Message
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk import metrics as sdk_metrics
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.metrics import export as sdk_export
@@ -23,32 +26,64 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from pgsonar import __version__
+from pgsonar.exporters.forms import Form
+from pgsonar.exporters.splitting import cut
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow, MetricRow, Point, Signal, SpanRow, Spread
 
 _SCOPE = InstrumentationScope("pgsonar", __version__)
+_REQUESTS: dict[str, Any] = {
+    "metrics": ExportMetricsServiceRequest,
+    "logs": ExportLogsServiceRequest,
+    "traces": ExportTraceServiceRequest,
+}
 _CUMULATIVE = sdk_export.AggregationTemporality.CUMULATIVE
 
 
-class Request(NamedTuple):
-    """An OTLP export request and how many points, records or spans are in it."""
+class Encoded(NamedTuple):
+    """A serialized OTLP export request, and how many points, records or spans are in it."""
 
     signal: Signal
-    message: Message
+    body: bytes
     items: int
 
 
-def encode(batch: Batch) -> Request:
-    """The request that carries a batch."""
+class Encoder:
+    """Encodes batches for one form."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+
+    def encode(self, batch: Batch) -> list[Encoded]:
+        """The requests that carry a batch."""
+        message, items = _message(batch)
+        return [Encoded(batch.signal, message.SerializeToString(), items)]
+
+
+def parse(encoded: Encoded) -> Message:
+    """The request as an object."""
+    return _REQUESTS[encoded.signal].FromString(encoded.body)
+
+
+def halves(encoded: Encoded) -> tuple[Encoded, Encoded] | None:
+    """The same in two requests; None where there is but one item in it."""
+    if encoded.items < 2:
+        return None
+    at = encoded.items // 2
+    first, second = (part.SerializeToString() for part in cut(parse(encoded), encoded.signal, at))
+    return Encoded(encoded.signal, first, at), Encoded(encoded.signal, second, encoded.items - at)
+
+
+def _message(batch: Batch) -> tuple[Message, int]:
     if batch.signal == "metrics":
         metrics = [(r, [row for row in rows if isinstance(row, MetricRow)]) for r, rows in batch.resources]
         message = encode_metrics(sdk_export.MetricsData([_resource_metrics(r, rows) for r, rows in metrics]))
-        return Request("metrics", message, sum(len(row.points) for _, rows in metrics for row in rows))
+        return message, sum(len(row.points) for _, rows in metrics for row in rows)
     if batch.signal == "logs":
         events = [_event(row, r) for r, rows in batch.resources for row in rows if isinstance(row, EventRow)]
-        return Request("logs", encode_logs(events), len(events))
+        return encode_logs(events), len(events)
     spans = [_span(row, r) for r, rows in batch.resources for row in rows if isinstance(row, SpanRow)]
-    return Request("traces", encode_spans(spans), len(spans))
+    return encode_spans(spans), len(spans)
 
 
 @functools.lru_cache(maxsize=256)

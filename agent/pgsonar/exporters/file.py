@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 
 from pgsonar.config.schema import FileExporter
 from pgsonar.exporters.delivery import Retryable
-from pgsonar.exporters.encoding import Request
+from pgsonar.exporters.encoding import Encoded, parse
 
 _IDS = frozenset({"traceId", "spanId", "parentSpanId"})
 
@@ -27,9 +27,9 @@ class FileTransport:
         self._path = config.path
         self._file: TextIO | None = None
 
-    def deliver(self, request: Request) -> tuple[int, str]:
+    def deliver(self, encoded: Encoded) -> tuple[int, str]:
         """Writes one line; a disk that refuses is tried again."""
-        line = json_line(request)
+        line = json_line(encoded)
         try:
             if self._file is None:
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -51,9 +51,9 @@ class FileTransport:
                 return
 
 
-def json_line(request: Request) -> str:
+def json_line(encoded: Encoded) -> str:
     """One request as a line of OTLP/JSON."""
-    told = MessageToDict(request.message, use_integers_for_enums=True)
+    told = MessageToDict(parse(encoded), use_integers_for_enums=True)
     _ids_in_hex(told)
     return json.dumps(told, separators=(",", ":")) + "\n"
 

@@ -6,7 +6,6 @@ and nine threads. TLS unless the endpoint says http://, `tls.insecure` is set, o
 
 from __future__ import annotations
 
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pgsonar.config.schema import OtlpExporter
 from pgsonar.errors import ConfigError
 from pgsonar.exporters.delivery import Refused, Retryable
-from pgsonar.exporters.encoding import Request
+from pgsonar.exporters.encoding import Encoded
 
 DEFAULT_ENDPOINT = "localhost:4317"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -65,16 +64,14 @@ class GrpcTransport:
         self._timeout = float(config.timeout)
         self._metadata = [(name.lower(), value) for name, value in config.headers.items()]
         self._calls: dict[str, Any] = {
-            signal: self._channel.unary_unary(
-                method, request_serializer=methodcaller("SerializeToString"), response_deserializer=response.FromString
-            )
+            signal: self._channel.unary_unary(method, response_deserializer=response.FromString)
             for signal, (method, response, _) in _METHODS.items()
         }
 
-    def deliver(self, request: Request) -> tuple[int, str]:
+    def deliver(self, encoded: Encoded) -> tuple[int, str]:
         """Sends one request; see delivery.Transport."""
         try:
-            answer = self._calls[request.signal](request.message, timeout=self._timeout, metadata=self._metadata)
+            answer = self._calls[encoded.signal](encoded.body, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
             reason = f"{self._target}: {code.name.lower()}"
@@ -83,7 +80,7 @@ class GrpcTransport:
             unauthenticated = code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
             raise Refused(reason, "check the headers of the exporter" if unauthenticated else "") from error
         partial = answer.partial_success
-        return int(getattr(partial, _METHODS[request.signal][2])), str(partial.error_message)
+        return int(getattr(partial, _METHODS[encoded.signal][2])), str(partial.error_message)
 
     def close(self) -> None:
         """Closes the channel; a call under way ends as cancelled."""

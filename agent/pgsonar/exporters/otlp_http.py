@@ -19,17 +19,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from pgsonar import __version__
 from pgsonar.config.schema import OtlpExporter
-from pgsonar.exporters.delivery import Refused, Retryable
-from pgsonar.exporters.encoding import Request
+from pgsonar.exporters.delivery import Refused, Retryable, TooLarge
+from pgsonar.exporters.encoding import Encoded
 
 DEFAULT_ENDPOINT = "http://localhost:4318"
+_TOO_LARGE = 413
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _HINTS = {
     400: "the backend does not accept this form: look at its OTLP documentation, temporality above all",
     401: "check the headers of the exporter: the key is missing or wrong",
     403: "check the headers of the exporter: the key may not write",
     404: "check the endpoint: /v1/metrics, /v1/logs and /v1/traces are appended to it",
-    413: "the backend limits the size of requests",
     415: "the endpoint does not speak OTLP over HTTP/protobuf",
 }
 _RESPONSES: dict[str, tuple[Any, str]] = {
@@ -66,10 +66,10 @@ class HttpTransport:
             **options,
         )
 
-    def deliver(self, request: Request) -> tuple[int, str]:
+    def deliver(self, encoded: Encoded) -> tuple[int, str]:
         """Sends one request; see delivery.Transport."""
-        body = request.message.SerializeToString()
-        url = self._urls[request.signal]
+        body = encoded.body
+        url = self._urls[encoded.signal]
         try:
             answer = self._pool.request(
                 "POST", url, body=gzip.compress(body, 6) if self._gzip else body, headers=self._headers
@@ -77,9 +77,11 @@ class HttpTransport:
         except urllib3.exceptions.HTTPError as error:
             raise Retryable(f"{url}: {_reason(error)}") from error
         if 200 <= answer.status < 300:
-            return _rejected(request, answer.data)
+            return _rejected(encoded, answer.data)
         if answer.status in _RETRYABLE:
             raise Retryable(f"{url}: HTTP {answer.status}", _retry_after(answer.headers.get("Retry-After")))
+        if answer.status == _TOO_LARGE:
+            raise TooLarge(f"{url}: HTTP {answer.status}")
         raise Refused(f"{url}: HTTP {answer.status} {_said(answer.data)}".rstrip(), _HINTS.get(answer.status, ""))
 
     def close(self) -> None:
@@ -105,8 +107,8 @@ def _said(body: bytes) -> str:
     return " ".join(text.split()) if text.isprintable() or "\n" in text else ""
 
 
-def _rejected(request: Request, body: bytes) -> tuple[int, str]:
-    kind, name = _RESPONSES[request.signal]
+def _rejected(encoded: Encoded, body: bytes) -> tuple[int, str]:
+    kind, name = _RESPONSES[encoded.signal]
     try:
         partial = kind.FromString(body).partial_success
     except DecodeError:  # some backends answer with plain text

@@ -1,7 +1,8 @@
 """One exporter: a bounded queue, and a thread that empties it into a transport.
 
 The rule: the caller never waits. What cannot be sent is tried again with growing pauses for as long as the queue's
-bounds allow; what falls out of the queue, the oldest first, is counted and said.
+bounds allow; what falls out of the queue, the oldest first, is counted and said. Each signal is a lane of its own: a
+backend that refuses logs for now still gets its metrics. Whatever was put in is sent, failed, dropped, or still waits.
 """
 
 from __future__ import annotations
@@ -11,27 +12,20 @@ import random
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
 
-from pgsonar.config.schema import RetryOnFailure, SendingQueue
-from pgsonar.exporters.delivery import Refused, Retryable, Transport
-from pgsonar.exporters.encoding import encode
-from pgsonar.signals.rows import Batch, MetricRow
+from pgsonar.config.schema import RetryOnFailure
+from pgsonar.exporters.delivery import Refused, Retryable, TooLarge, Transport
+from pgsonar.exporters.encoding import Encoded, halves
+from pgsonar.exporters.queue import SIGNALS, Entry, Queue
+from pgsonar.signals.rows import Signal
 
 log = logging.getLogger("pgsonar")
 
 SAY_EVERY = 60.0  # seconds between two lines about the same trouble
 HURRY = 0.25  # between attempts while the agent stops
-POINT_BYTES = 200  # what a point, record or span is taken to weigh in the queue, before it is encoded
-RECORD_BYTES = 3000
-
-
-class Waiting(NamedTuple):
-    batch: Batch
-    items: int
-    size: int
-    since: float  # monotonic
 
 
 @dataclass(slots=True)
@@ -48,141 +42,218 @@ class ExporterStats:
     last_error: str = ""
 
 
-class Exporter:
-    """Queues batches and sends them in order."""
+@dataclass(slots=True)
+class Lane:
+    """How far the oldest request of one signal is. Times are on time.monotonic()."""
 
-    def __init__(self, name: str, transport: Transport, retry: RetryOnFailure, queue: SendingQueue) -> None:
+    entry: Entry | None = None
+    pieces: deque[Encoded] = field(default_factory=deque)  # of it, that have not been dealt with
+    is_on_its_way: bool = False
+    since: float = 0.0  # it was the oldest
+    pause: float | None = None  # before the next attempt but one, seconds; None after a success
+    tried_at: float = 0.0
+    resume_at: float = 0.0
+    failing_since: float | None = None
+    too_large: int | None = None  # bytes that the other side did not take
+
+
+class Exporter:
+    """Queues requests and sends those of each signal in order."""
+
+    def __init__(self, name: str, transport: Transport, retry: RetryOnFailure, queue: Queue) -> None:
         self.name = name
         self.stats = ExporterStats()
         self._transport = transport
         self._retry = retry
-        self._bounds = queue
-        self._waiting: deque[Waiting] = deque()
+        self._queue = queue
+        self._lanes: dict[Signal, Lane] = {signal: Lane() for signal in SIGNALS}
         self._changed = threading.Condition()
         self._closing_at: float | None = None
         self._said: dict[str, float] = {}
+        self._note_queue()
+        if queue.items():
+            log.info("exporter %s: %d items wait since before the start", name, queue.items())
         self._thread = threading.Thread(target=self._work, name=f"pgsonar-{name}", daemon=True)
         self._thread.start()
 
-    def export(self, batch: Batch) -> None:
-        """Puts a batch in the queue; drops the oldest when that is full."""
-        items = _items(batch)
-        size = items * (POINT_BYTES if batch.signal == "metrics" else RECORD_BYTES)
+    def put(self, encoded: Encoded) -> None:
+        """Puts a request in the queue; drops the oldest when that is full."""
         with self._changed:
-            self._waiting.append(Waiting(batch, items, size, time.monotonic()))
-            self.stats.queue_bytes += size
+            self._queue.put(encoded)
             self._keep_bounds()
             self._changed.notify()
 
+    def lose(self, signal: Signal, items: int, reason: str) -> None:
+        """Counts what never became a request."""
+        with self._changed:
+            self._fail(self._lanes[signal], signal, items, reason, "")
+
     def close(self, seconds: float) -> int:
-        """Sends what can be sent within `seconds`; returns how many items are left unsent."""
+        """Sends what can be sent within `seconds`; returns how many items are lost because they are still unsent."""
         with self._changed:
             self._closing_at = time.monotonic() + seconds
             self._changed.notify()
         self._thread.join(seconds + 0.2)
         self._transport.close()
         with self._changed:
-            return sum(waiting.items for waiting in self._waiting)
+            waiting, lost = self._queue.items(), self._queue.items_at_risk()
+            if waiting > lost:
+                log.info("exporter %s: %d items wait for the next start", self.name, waiting - lost)
+            return lost
 
-    def _keep_bounds(self) -> None:
-        oldest_allowed = time.monotonic() - self._bounds.max_age
-        while self._waiting and (
-            len(self._waiting) > self._bounds.queue_size
-            or self.stats.queue_bytes > self._bounds.max_bytes
-            or self._waiting[0].since < oldest_allowed
-        ):
-            dropped = self._take()
-            self.stats.dropped[dropped.batch.signal] += dropped.items
-            self._say("queue", f"exporter {self.name}: the queue is full, the oldest data is dropped and counted")
-        self.stats.queue_requests = len(self._waiting)
-
-    def _take(self) -> Waiting:
-        taken = self._waiting.popleft()
-        self.stats.queue_bytes -= taken.size
-        self.stats.queue_requests = len(self._waiting)
-        return taken
+    # --- the sender's thread -------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and self._closing_at is None:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                waiting = self._waiting[0]
-            if not self._send(waiting):
-                return
-            with self._changed:
-                # The queue may have dropped it meanwhile.
-                if self._waiting and self._waiting[0] is waiting:
-                    self._take()
+        while (lane := self._next()) is not None:
+            self._send(lane)
 
-    def _send(self, waiting: Waiting) -> bool:
-        """Sends one batch, as often as it takes; False when the exporter closes before that."""
-        signal = waiting.batch.signal
-        pause, started = float(self._retry.initial_interval), time.monotonic()
-        try:
-            request = encode(waiting.batch)
-        except Exception as error:  # noqa: BLE001 - one batch that cannot be encoded must not stop the others
-            self._fail(signal, waiting.items, f"a batch of {signal} could not be encoded: {error!r}", "")
-            return True
-        while True:
-            try:
-                rejected, reason = self._transport.deliver(request)
-            except Retryable as error:
-                self._note_failure(str(error))
-                if self._retry.max_elapsed_time and time.monotonic() - started > self._retry.max_elapsed_time:
-                    self._fail(signal, waiting.items, f"given up after retries: {error}", "")
-                    return True
-                jitter = random.uniform(0.5, 1.0)  # noqa: S311 - agents of a fleet must not all come back at once
-                if not self._pause(pause * jitter if error.wait is None else error.wait, waiting):
-                    return self._closing_at is None
-                pause = min(pause * self._retry.multiplier, self._retry.max_interval)
-            except Refused as error:
-                self._fail(signal, waiting.items, str(error), error.hint)
-                return True
-            else:
-                self.stats.sent[signal] += waiting.items - rejected
-                if rejected:
-                    self.stats.failed[signal] += rejected
-                    self._say("partial", f"exporter {self.name}: {rejected} items of {signal} were rejected: {reason}")
-                self._note_success()
-                return True
-
-    def _pause(self, seconds: float, waiting: Waiting) -> bool:
-        """Waits before the next attempt; False when there is none, because of the end or of a full queue."""
-        self.stats.retries += 1
-        started = time.monotonic()
+    def _next(self) -> Lane | None:
+        """The lane to send of next, when it is time; None at the end."""
         with self._changed:
             while True:
                 now = time.monotonic()
-                closing = self._closing_at is not None
                 if self._closing_at is not None and now >= self._closing_at:
-                    return False
-                if not self._waiting or self._waiting[0] is not waiting:
-                    return False
-                wait = min(seconds, HURRY) if closing else seconds
-                if now - started >= wait:
-                    return True
-                self._changed.wait(started + wait - now)
+                    return None
+                self._keep_bounds()
+                for signal, lane in self._lanes.items():
+                    if lane.entry is None:
+                        self._begin(lane, self._queue.first(signal))
+                waiting = [lane for lane in self._lanes.values() if lane.entry is not None]
+                if not waiting and self._closing_at is not None:
+                    return None
+                due = min((self._due(lane), number) for number, lane in enumerate(waiting)) if waiting else None
+                if due is not None and due[0] <= now:
+                    lane = waiting[due[1]]
+                    lane.is_on_its_way, lane.tried_at = True, now
+                    return lane
+                self._changed.wait(None if due is None else due[0] - now)
 
-    def _note_failure(self, reason: str) -> None:
-        self.stats.last_error = reason
+    def _begin(self, lane: Lane, entry: Entry | None) -> None:
+        """Takes the oldest request in hand, unless there is none."""
+        if entry is None:
+            return
+        encoded = self._queue.read(entry)
+        lane.entry, lane.since = entry, time.monotonic()
+        lane.pieces = deque(() if encoded is None else (encoded,))
+
+    def _due(self, lane: Lane) -> float:
+        """When it is tried (again). An agent that stops does not wait long."""
+        return lane.resume_at if self._closing_at is None else min(lane.resume_at, lane.tried_at + HURRY)
+
+    def _send(self, lane: Lane) -> None:
+        """Tries the next piece of a lane once."""
+        outcome = self._deliver(lane)
+        with self._changed:
+            lane.is_on_its_way = False
+            outcome()
+            if not lane.pieces:
+                self._finish(lane)
+
+    def _deliver(self, lane: Lane) -> Callable[[], None]:
+        """Gives it to the transport, without the lock; what is to be noted of that, under it."""
+        if not lane.pieces:
+            return partial(self._lose, lane, "could not be read back")
+        piece = lane.pieces[0]
+        if lane.too_large is not None and len(piece.body) >= lane.too_large and piece.items > 1:
+            return partial(self._cut, lane, piece, "too large")
+        try:
+            rejected, reason = self._transport.deliver(piece)
+        except Retryable as error:
+            return partial(self._put_off, lane, error)
+        except TooLarge as error:
+            return partial(self._cut, lane, piece, str(error))
+        except Refused as error:
+            return partial(self._refused, lane, piece, error)
+        return partial(self._arrived, lane, piece, rejected, reason)
+
+    def _finish(self, lane: Lane) -> None:
+        """The request in hand is dealt with."""
+        if lane.entry is not None:
+            self._queue.remove(lane.entry)
+        lane.entry = None
+        lane.resume_at = 0.0
+        self._note_queue()
+
+    def _put_off(self, lane: Lane, error: Retryable) -> None:
+        """It may be tried again, if there is time."""
+        now = time.monotonic()
+        self._note_failure(lane, str(error))
+        self._say("failing", f"exporter {self.name}: {error}; it is tried again, what waits is kept")
+        if self._retry.max_elapsed_time and now - lane.since > self._retry.max_elapsed_time:
+            self._lose(lane, f"given up after retries: {error}")
+            return
+        self.stats.retries += 1
+        pause = float(self._retry.initial_interval) if lane.pause is None else lane.pause
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - agents of a fleet must not all come back at once
+        lane.resume_at = now + (pause * jitter if error.wait is None else error.wait)
+        lane.pause = min(pause * self._retry.multiplier, self._retry.max_interval)
+
+    def _lose(self, lane: Lane, reason: str) -> None:
+        """All that is left of the request in hand is given up."""
+        if lane.entry is not None:
+            items = sum(piece.items for piece in lane.pieces) or lane.entry.items
+            self._fail(lane, lane.entry.signal, items, reason, "")
+        lane.pieces.clear()
+
+    def _refused(self, lane: Lane, piece: Encoded, error: Refused) -> None:
+        self._fail(lane, piece.signal, piece.items, str(error), error.hint)
+        lane.pieces.popleft()
+        lane.pause = None
+
+    def _cut(self, lane: Lane, piece: Encoded, reason: str) -> None:
+        """Two smaller requests in the place of one that is too large."""
+        two = halves(piece)
+        lane.pieces.popleft()
+        if two is None:
+            self._fail(lane, piece.signal, piece.items, f"{reason}: one item alone is larger than is accepted", "")
+            return
+        lane.too_large = min(lane.too_large or len(piece.body), len(piece.body))
+        lane.pieces.extendleft(reversed(two))
+
+    # --- what is counted and said, under the lock ----------------------------------------------------------------
+
+    def _keep_bounds(self) -> None:
+        sending = [lane.entry for lane in self._lanes.values() if lane.entry is not None and lane.is_on_its_way]
+        for dropped in self._queue.expire(sending):
+            lane, items = self._lanes[dropped.signal], dropped.items
+            if lane.entry is dropped:  # part of it may have arrived
+                items = sum(piece.items for piece in lane.pieces)
+                lane.entry = None
+            self.stats.dropped[dropped.signal] += items
+            self._say("queue", f"exporter {self.name}: the queue is full, the oldest data is dropped and counted")
+        self._note_queue()
+
+    def _note_queue(self) -> None:
+        self.stats.queue_requests, self.stats.queue_bytes = len(self._queue), self._queue.bytes
+
+    def _arrived(self, lane: Lane, piece: Encoded, rejected: int, reason: str) -> None:
+        lane.pieces.popleft()
+        lane.pause = None
+        self.stats.sent[piece.signal] += piece.items - rejected
+        if rejected:
+            self.stats.failed[piece.signal] += rejected
+            self._say("partial", f"exporter {self.name}: {rejected} items of {piece.signal} were rejected: {reason}")
+        if lane.failing_since is None:
+            return
+        lasted = time.monotonic() - lane.failing_since
+        lane.failing_since = None
+        self._settle_failing()
         if self.stats.failing_since is None:
-            self.stats.failing_since = time.monotonic()
-        self._say("failing", f"exporter {self.name}: {reason}; it is tried again, what waits is kept")
-
-    def _note_success(self) -> None:
-        if self.stats.failing_since is not None:
-            log.info("exporter %s works again after %.0f s", self.name, time.monotonic() - self.stats.failing_since)
+            log.info("exporter %s works again after %.0f s", self.name, lasted)
             self._said.pop("failing", None)
-        self.stats.failing_since = None
 
-    def _fail(self, signal: str, items: int, reason: str, hint: str) -> None:
-        self.stats.failed[signal] += items
+    def _note_failure(self, lane: Lane, reason: str) -> None:
         self.stats.last_error = reason
-        if self.stats.failing_since is None:
-            self.stats.failing_since = time.monotonic()
+        lane.failing_since = lane.failing_since or time.monotonic()
+        self._settle_failing()
+
+    def _settle_failing(self) -> None:
+        since = [lane.failing_since for lane in self._lanes.values() if lane.failing_since is not None]
+        self.stats.failing_since = min(since, default=None)
+
+    def _fail(self, lane: Lane, signal: str, items: int, reason: str, hint: str) -> None:
+        self.stats.failed[signal] += items
+        self._note_failure(lane, reason)
         self._say("refused", f"exporter {self.name}: {items} items of {signal} are lost: {reason}", hint)
 
     def _say(self, what: str, message: str, hint: str = "") -> None:
@@ -191,8 +262,3 @@ class Exporter:
         if now - self._said.get(what, -SAY_EVERY) >= SAY_EVERY:
             self._said[what] = now
             log.warning("%s%s", message, f" ({hint})" if hint else "")
-
-
-def _items(batch: Batch) -> int:
-    rows = (row for _, resource_rows in batch.resources for row in resource_rows)
-    return sum(len(row.points) if isinstance(row, MetricRow) else 1 for row in rows)

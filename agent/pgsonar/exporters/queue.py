@@ -1,0 +1,151 @@
+"""What waits for one backend: encoded requests in order, by signal, in memory or in a file that survives the agent.
+
+The rule: the bounds hold always, and what they drop, the oldest first, is returned to be counted. What is being sent is
+not dropped meanwhile, so that nothing counts as both. A file that cannot be written is no reason to lose anything: the
+request waits in memory, until the file takes it. Bodies are kept compressed; bounds are on what they are without.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Protocol
+
+from pgsonar.config.schema import SendingQueue
+from pgsonar.exporters.encoding import Encoded
+from pgsonar.signals.rows import Signal
+
+SIGNALS: tuple[Signal, ...] = ("logs", "traces", "metrics")  # what is told of leaks goes before the figures
+
+LARGE = 1 << 20  # bytes that are worth giving back to the disk
+AT_ONCE = 64  # requests written again when a full disk has room
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A request that waits. `body` is None while the store holds it."""
+
+    number: int
+    signal: Signal
+    items: int
+    size: int  # bytes, uncompressed
+    since: float  # s since the epoch
+    body: bytes | None = None
+
+
+class Store(Protocol):
+    """Where the bodies of one exporter's requests survive the agent. Nothing here raises."""
+
+    def load(self) -> list[Entry]:
+        """What an earlier run left, the oldest first, without bodies."""
+
+    def put(self, entries: Collection[Entry]) -> bool:
+        """Writes requests; False where that cannot be done now."""
+
+    def body(self, number: int) -> bytes | None:
+        """A request's body; None where it was lost."""
+
+    def remove(self, number: int) -> None:
+        """Forgets a request."""
+
+    def emptied(self) -> None:
+        """A queue that had grown large is empty again."""
+
+
+class Queue:
+    """The requests of one exporter. Not thread-safe: its exporter's lock is held by whoever calls."""
+
+    def __init__(self, bounds: SendingQueue, store: Store | None = None) -> None:
+        self._bounds = bounds
+        self._store = store
+        self._lanes: dict[Signal, deque[Entry]] = {signal: deque() for signal in SIGNALS}
+        self.bytes = 0
+        self._most = 0  # bytes, since it was empty
+        self._in_memory: list[Entry] = []  # that the store could not take yet
+        self._number = 0
+        for entry in store.load() if store is not None else ():
+            self._append(entry)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def items(self) -> int:
+        """Points, records and spans that wait."""
+        return sum(entry.items for lane in self._lanes.values() for entry in lane)
+
+    def items_at_risk(self) -> int:
+        """Those that would not survive the agent."""
+        if self._store is None:
+            return self.items()
+        return sum(entry.items for entry in self._in_memory)
+
+    def put(self, encoded: Encoded) -> None:
+        """Adds a request."""
+        body = zlib.compress(encoded.body, 1)
+        entry = Entry(self._number + 1, encoded.signal, encoded.items, len(encoded.body), time.time(), body)
+        self._append(entry)
+        if self._store is not None:
+            self._in_memory.append(entry)
+            self._write(self._store)
+
+    def _write(self, store: Store) -> None:
+        """Gives the store what it could not take before, some at a time."""
+        oldest = self._in_memory[:AT_ONCE]
+        if store.put(oldest):
+            for entry in oldest:
+                entry.body = None
+            del self._in_memory[:AT_ONCE]
+
+    def first(self, signal: Signal) -> Entry | None:
+        """The oldest request of a signal."""
+        lane = self._lanes[signal]
+        return lane[0] if lane else None
+
+    def read(self, entry: Entry) -> Encoded | None:
+        """What is to be sent; None where the file that held it was lost."""
+        body = entry.body
+        if body is None and self._store is not None:
+            body = self._store.body(entry.number)
+        return None if body is None else Encoded(entry.signal, zlib.decompress(body), entry.items)
+
+    def remove(self, entry: Entry) -> None:
+        """A request is dealt with."""
+        self._lanes[entry.signal].remove(entry)
+        self.bytes -= entry.size
+        if self._store is None:
+            return
+        if entry.body is None:
+            self._store.remove(entry.number)
+        else:
+            self._in_memory.remove(entry)
+        if not self.bytes and self._most > LARGE:
+            self._most = 0
+            self._store.emptied()
+
+    def expire(self, sending: Collection[Entry]) -> list[Entry]:
+        """Drops, the oldest first, what is too old or too much; returns it. What is being sent does not count."""
+        allowed = time.time() - self._bounds.max_age
+        most, most_bytes = self._bounds.queue_size + len(sending), self._bounds.max_bytes + sum(e.size for e in sending)
+        dropped = []
+        while (entry := self._oldest(sending)) is not None:
+            is_too_much = len(self) > most or self.bytes > most_bytes
+            if not is_too_much and entry.since >= allowed:
+                break
+            self.remove(entry)
+            dropped.append(entry)
+        return dropped
+
+    def _oldest(self, sending: Collection[Entry]) -> Entry | None:
+        """Only the first of a lane is ever being sent."""
+        firsts = (next((e for e in lane if e not in sending), None) for lane in self._lanes.values())
+        return min((e for e in firsts if e is not None), key=attrgetter("number"), default=None)
+
+    def _append(self, entry: Entry) -> None:
+        self._number = max(self._number, entry.number)
+        self._lanes[entry.signal].append(entry)
+        self.bytes += entry.size
+        self._most = max(self._most, self.bytes)

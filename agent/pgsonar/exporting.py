@@ -1,0 +1,101 @@
+"""The exporters as configured, from batches of rows to backends: their queues, the one encoder before them, their end.
+
+The rule: one exporter never waits for another. What the file of the state directory holds for an exporter is its own;
+all have the same few seconds in the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgsonar.config.schema import Config, OtlpExporter, Section
+from pgsonar.errors import PgsonarError
+from pgsonar.exporters import Exporter, Outbox, build, form_of
+from pgsonar.exporters.forms import Form
+from pgsonar.signals.rows import Batch, Signal
+
+if TYPE_CHECKING:
+    from pgsonar.exporters.durable import QueueFile
+    from pgsonar.exporters.queue import Store
+
+log = logging.getLogger("pgsonar")
+
+SIGNALS: tuple[Signal, ...] = ("metrics", "logs", "traces")
+IN_MEMORY = "memory"  # sending_queue.storage
+ENCODE_WITHIN = 2.0  # seconds in the end
+
+
+class Exporting:
+    """Everything that sends. `directory` is where queues survive the agent; None: they do not.
+
+    Raises ConfigError where an exporter or the file cannot be opened.
+    """
+
+    def __init__(self, config: Config, directory: Path | None) -> None:
+        self._file = self._open_file(config, directory)
+        self.exporters: dict[str, Exporter] = {
+            name: build(name, section, self._store(name, section)) for name, section in config.exporters.items()
+        }
+        self._outbox = Outbox(self._routes(config))
+
+    def export(self, batch: Batch) -> None:
+        """Takes a batch for the exporters of its signal; never waits."""
+        self._outbox.export(batch)
+
+    def settle(self, seconds: float) -> bool:
+        """Waits until all that was taken is in the queues; False when that takes longer."""
+        return self._outbox.settle(seconds)
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the queues from being written; None while they are."""
+        return self._file.problem if self._file is not None else None
+
+    def close(self, seconds: float) -> None:
+        """Gives every exporter the same few seconds to send what waits."""
+        self._outbox.close(ENCODE_WITHIN)
+        threads = [
+            threading.Thread(target=_close, args=(exporter, seconds), daemon=True)
+            for exporter in self.exporters.values()
+        ]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + seconds + 0.5
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self._file is not None:
+            self._file.close()
+
+    def _open_file(self, config: Config, directory: Path | None) -> QueueFile | None:
+        if directory is None:
+            return None
+        from pgsonar.exporters.durable import QueueFile  # noqa: PLC0415 - SQLite, for those who keep state
+
+        file = QueueFile(directory)
+        file.forget_others(config.exporters)
+        return file
+
+    def _store(self, name: str, section: Section) -> Store | None:
+        in_memory = isinstance(section, OtlpExporter) and section.sending_queue.storage == IN_MEMORY
+        return None if self._file is None or in_memory else self._file.of(name)
+
+    def _routes(self, config: Config) -> dict[Signal, list[tuple[Exporter, Form]]]:
+        return {
+            signal: [(self.exporters[name], form_of(config.exporters[name])) for name in pipeline.exporters]
+            for signal in SIGNALS
+            if (pipeline := getattr(config.pipelines, signal)) is not None
+        }
+
+
+def _close(exporter: Exporter, seconds: float) -> None:
+    try:
+        unsent = exporter.close(seconds)
+    except PgsonarError as error:
+        log.warning("exporter %s did not close: %s", exporter.name, error)
+        return
+    if unsent:
+        log.warning("exporter %s: %d items could not be sent before the end", exporter.name, unsent)
