@@ -236,6 +236,43 @@ def test_a_finding_counts_no_longer_than_it_is_proven(tracker):
     assert look(tracker, 60, replace(unproven, counts_until=START + 5 * SECOND)) == [("opened", "threshold")]
 
 
+class TestSegments:
+    """A long episode is told in several spans, so that none is too long or too old for a backend."""
+
+    @pytest.fixture
+    def events(self):
+        ids = itertools.count(1)
+        tracker = EpisodeTracker(lambda bits: next(ids), max_duration=100 * SECOND)
+        told = []
+        for second in (5, 99, 100, 150, 199.5, 200, 250, 260):
+            findings = [stuck()] if second < 250 else []
+            told += tracker.update(findings, {"s1": (server(), SLOTS)}, moment(second))
+        return told
+
+    def test_a_segment_ends_when_it_is_long_and_the_next_begins_there(self, events):
+        spans = [event.episode for event in events if event.name in ("continued", "resolved")]
+
+        assert [(s.span_start_unix - WALL, s.ended_unix - WALL) for s in spans] == [
+            (0, 100 * SECOND),
+            (100 * SECOND, 200 * SECOND),
+            (200 * SECOND, 200 * SECOND),  # it was seen last then
+        ]
+        assert [s.end_reason for s in spans] == ["max_duration", "max_duration", "resolved"]
+
+    def test_each_is_linked_to_the_one_before_in_the_same_trace(self, events):
+        spans = [event.episode for event in events if event.name in ("continued", "resolved")]
+
+        assert {s.trace_id for s in spans} == {1}
+        assert [s.span_id for s in spans] == [2, 3, 4]
+        assert [s.previous_span for s in spans] == [None, 2, 3]
+
+    def test_an_episode_that_ends_before_has_one_span(self, tracker):
+        look(tracker, 5, stuck())
+        look(tracker, 6 * 3600 - 1, stuck())
+        assert tracker.open[0].segment == 1
+        assert ("continued", "max_duration") in look(tracker, 6 * 3600, stuck())
+
+
 class TestRestored:
     """Left open by an earlier run: known by what it saw begin."""
 

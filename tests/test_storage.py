@@ -13,6 +13,7 @@ from pgsonar.model import (
     ClientProcess,
     Endpoint,
     Episode,
+    EpisodeEvent,
     EpisodeState,
     Finding,
     Member,
@@ -67,6 +68,26 @@ def test_what_is_open_comes_back_as_it_was(tmp_path):
         state.save([EPISODE], NOW)
     with opened(tmp_path) as state:
         assert state.load(NOW) == [replace(EPISODE, is_restored=True)]
+
+
+def test_what_was_about_to_be_told_is_told_by_the_next_run(tmp_path):
+    steps = [EpisodeEvent("opened", EPISODE, "threshold", NOW), EpisodeEvent("resolved", EPISODE, "resolved", NOW)]
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW, steps[:1])
+        state.save([], NOW, steps[1:])
+    with opened(tmp_path) as state:
+        later = Moment(5 * SECOND, NOW.unix + 100 * SECOND)
+        events = state.untold(later)
+        state.save([], NOW)
+        told = state.untold(NOW)
+
+    assert [(e.name, e.because, e.moment.unix) for e in events] == [
+        ("opened", "threshold", NOW.unix),
+        ("resolved", "resolved", NOW.unix),
+    ]
+    assert all(later.unix_of(e.moment.at) == NOW.unix for e in events)
+    assert [e.episode.trace_id for e in events] == [EPISODE.trace_id] * 2
+    assert told == []
 
 
 def test_after_a_boot_it_is_as_old_as_the_wall_clock_says(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from pgsonar.causes import Causes
@@ -68,10 +69,11 @@ class _End(NamedTuple):
 
 
 class EpisodeTracker:
-    """Keeps the episodes. `new_id(bits)` draws a random non-zero identifier."""
+    """Keeps the episodes. `new_id(bits)` draws a random non-zero identifier, `max_duration` (ns) limits a span."""
 
-    def __init__(self, new_id: Callable[[int], int]) -> None:
+    def __init__(self, new_id: Callable[[int], int], max_duration: int = 6 * HOUR) -> None:
         self._new_id = new_id
+        self._max_duration = max_duration
         self._episodes: dict[EpisodeKey, Episode] = {}
         self._first_heard: dict[MemberKey, int] = {}  # of findings that do not know their own onset
         self._server_seen: dict[str, int] = {}
@@ -124,6 +126,8 @@ class EpisodeTracker:
         for key, episode in list(self._episodes.items()):
             if key not in begun:
                 events += self._continue(episode, now) if key in standing else self._miss(key, episode, now)
+        for episode in self._episodes.values():
+            events += self._cut(episode, now)
         return events
 
     def end_all(self, reason: str, now: Moment) -> list[EpisodeEvent]:
@@ -218,6 +222,16 @@ class EpisodeTracker:
             episode.heartbeats += 1
             return [self._tell("updated", episode, "heartbeat", now)]
         return []
+
+    def _cut(self, episode: Episode, now: Moment) -> list[EpisodeEvent]:
+        """Ends a span that has become long, and begins the next: backends refuse spans of days."""
+        if now.unix - episode.span_start_unix < self._max_duration:
+            return []
+        ended = replace(episode, ended_unix=now.unix, end_reason="max_duration")
+        episode.previous_span, episode.span_id = episode.span_id, self._new_id(64)
+        episode.segment, episode.segment_unix = episode.segment + 1, now.unix
+        self.told += 1
+        return [EpisodeEvent("continued", ended, "max_duration", now)]
 
     def _look(
         self,

@@ -100,7 +100,7 @@ class Pipeline:
         self.growth = IdleGrowth(
             who, idle_after=round(leaks.idle_leak.idle_after * 1e9), window=round(leaks.idle_leak.window * 1e9)
         )
-        self.episodes = EpisodeTracker(new_id)
+        self.episodes = EpisodeTracker(new_id, round(leaks.max_duration * 1e9))
         self._closer = CloserLook(sources.sampler, self.connections)
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health

@@ -6,6 +6,7 @@ The rule: nothing here waits; an exporter has its own queue and thread.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from pgsonar.config.schema import Telemetry
@@ -33,9 +34,15 @@ class Reporter:
     """Sends to the outlets of each signal, and keeps what an export needs of the ones before it."""
 
     def __init__(
-        self, outlets: dict[str, list[Outlet]], identity: Identity, started_unix: int, telemetry: Telemetry
+        self,
+        outlets: dict[str, list[Outlet]],
+        identity: Identity,
+        started_unix: int,
+        telemetry: Telemetry,
+        journal: Callable[[list[EpisodeEvent]], None] = lambda _: None,
     ) -> None:
         self._outlets = outlets
+        self._journal = journal
         self._identity = identity
         self._started = started_unix
         self.places = telemetry.metrics.clients
@@ -53,16 +60,20 @@ class Reporter:
         self._exemplars.pop(server, None)
 
     def tell(self, events: list[EpisodeEvent]) -> None:
-        """Sends what has happened to episodes, at once."""
+        """Sends what has happened to episodes, at once; it is in the journal before."""
+        if events:
+            self._journal(events)
         for event in events:
-            row = event_row(event)
             resource = self._identity.of(event.episode.server)
+            if event.name in ("resolved", "continued"):
+                self._send(Batch("traces", [(resource, [span_row(event.episode)])]))
+            if event.name == "continued":
+                continue
+            row = event_row(event)
             log.info("%s", row.body, extra={"pgsonar": {"event": row.event_name, "kind": event.episode.kind}})
             self._send(Batch("logs", [(resource, [row])]))
             if event.name == "opened":
                 self._remember_exemplar(event)
-            if event.name == "resolved":
-                self._send(Batch("traces", [(resource, [span_row(event.episode)])]))
 
     def _remember_exemplar(self, event: EpisodeEvent) -> None:
         episode = event.episode

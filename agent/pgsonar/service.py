@@ -20,6 +20,7 @@ from pgsonar.config.schema import Config
 from pgsonar.exporters import Exporter
 from pgsonar.exporting import SIGNALS, Exporting
 from pgsonar.health import Health, HealthEndpoint
+from pgsonar.model import EpisodeEvent
 from pgsonar.opening import host_id, open_sources
 from pgsonar.pipeline import Pipeline
 from pgsonar.reporting import Outlet, Reporter
@@ -40,6 +41,7 @@ SETTLE = 1.0
 LOOK = 0.5
 KEEP = 10.0  # between two times that what is open is written down, when nothing was told of it
 DRAIN = 0.1
+SETTLE_WITHIN = 0.2  # seconds that encoding what was told may take before the state is written
 STOP_WITHIN = 4.0  # seconds for the exporters to flush; SIGTERM promises five in all
 EXPORTER_FAILING = 300.0  # seconds after which a failing exporter makes the agent unhealthy
 
@@ -87,8 +89,8 @@ class Service:
             version=__version__,
             extra=config.telemetry.resource,
         )
-        reporter = Reporter(self._outlets(), identity, clock.now().unix, config.telemetry)
-        self._pipeline = self._make_pipeline(reporter, sink or self._flight)
+        self._reporter = Reporter(self._outlets(), identity, clock.now().unix, config.telemetry, self._journal)
+        self._pipeline = self._make_pipeline(self._reporter, sink or self._flight)
         self._health: HealthEndpoint | None = None
         self._waiting_said = False
         self._title_cpu = 0  # ns
@@ -136,6 +138,7 @@ class Service:
         if self._state is not None:
             now = clock.now()
             self._pipeline.resume(self._state.load(now), now.at)
+            self._reporter.tell(self._state.untold(now))
         try:
             self._work()
         finally:
@@ -166,11 +169,18 @@ class Service:
             if settle(at):
                 self._guard("budget", lambda: self._keep_budget(titles))
 
+    def _journal(self, events: list[EpisodeEvent]) -> None:
+        """Writes down what is about to be told, so that an agent killed meanwhile tells it when it is back."""
+        if self._state is not None:
+            self._state.save(self._pipeline.episodes.open, clock.now(), events)
+
     def _keep_state(self) -> None:
         """Writes down what is open whenever something was told of it, and now and then who is in it."""
         episodes, now = self._pipeline.episodes, clock.now()
         if self._state is None or (episodes.told == self._kept and not (episodes.open and self._keep(now.at))):
             return
+        if not self._exporting.settle(SETTLE_WITHIN):
+            return  # what is being told is not in the queues yet: it stays written down
         self._state.save(episodes.open, now)
         self._kept = episodes.told
 

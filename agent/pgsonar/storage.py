@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from pgsonar.errors import ConfigError
-from pgsonar.model import Episode, Member, Moment
+from pgsonar.model import Episode, EpisodeEvent, Member, Moment
 from pgsonar.sqlite_file import HINT, open_file
 
 log = logging.getLogger("pgsonar")
@@ -30,6 +30,7 @@ NAME = "state.sqlite"
 MIGRATIONS = (
     "create table episode (id text primary key, distance integer not null, body text not null)",
     "create table ended (server text, kind text, identity text, unix integer)",
+    "create table telling (distance integer not null, name text, because text, unix integer, body text not null)",
 )
 
 
@@ -68,13 +69,30 @@ class StateDirectory:
             episodes.append(_moved(episode, distance - (now.unix - now.at)))
         return episodes
 
-    def save(self, episodes: Iterable[Episode], now: Moment) -> None:
-        """Puts what is open now in the place of what was. What cannot be written is counted, and said once."""
-        rows = [(episode.id, now.unix - now.at, _encode(episode)) for episode in episodes]
+    def untold(self, now: Moment) -> list[EpisodeEvent]:
+        """What was about to be told when the agent ended, and may not have been; the oldest first."""
+        sql = "select distance, name, because, unix, body from telling order by rowid"
+        events = []
+        for distance, name, because, unix, body in self._database.execute(sql):
+            episode = _moved(_decode(body), distance - (now.unix - now.at))
+            events.append(EpisodeEvent(name, episode, because, Moment(unix - (now.unix - now.at), unix)))
+        return events
+
+    def save(self, episodes: Iterable[Episode], now: Moment, telling: Iterable[EpisodeEvent] | None = None) -> None:
+        """Puts what is open now in the place of what was. What cannot be written is counted, and said once.
+
+        `telling` is added to what is about to be told; without it everything has been.
+        """
+        distance = now.unix - now.at
+        rows = [(episode.id, distance, _encode(episode)) for episode in episodes]
+        steps = [(distance, e.name, e.because, e.moment.unix, _encode(e.episode)) for e in telling or ()]
         try:
             with self._database:
                 self._database.execute("delete from episode")
                 self._database.executemany("insert into episode values (?, ?, ?)", rows)
+                if telling is None:
+                    self._database.execute("delete from telling")
+                self._database.executemany("insert into telling values (?, ?, ?, ?, ?)", steps)
         except sqlite3.Error as error:
             self.failures += 1
             if self.failures == 1:

@@ -37,6 +37,18 @@ def idle_in_transaction(**changes):
     return told([backend(title("idle in transaction"), bound=bound)], [bound], **changes)
 
 
+def test_a_segment_is_linked_to_the_one_before():
+    events, _ = idle_in_transaction()
+    first = events["idle_in_transaction"].episode
+    second = replace(first, segment=2, segment_unix=WALL + SECOND, previous_span=99, ended_unix=WALL + 2 * SECOND)
+    row = span_row(second)
+
+    assert (row.start_unix, row.end_unix) == (WALL + SECOND, WALL + 2 * SECOND)
+    assert row.links == ((first.trace_id, 99),)
+    assert row.attributes["pgsonar.leak.segment"] == 2
+    assert "pgsonar.leak.segment" not in attributes(first)
+
+
 def test_the_record_names_backend_client_and_onset():
     events, _ = idle_in_transaction()
     row = event_row(events["idle_in_transaction"])

@@ -107,6 +107,8 @@ def _check_login(login: schema.PostgresqlReceiver | schema.PgbouncerReceiver, ke
 
 
 def _check_leaks(leaks: schema.LeaksProcessor, key: str, problems: Problems) -> None:
+    if leaks.max_duration < 1:
+        problems.error(f"{key}.max_duration", "must be at least 1s")
     for index, override in enumerate(leaks.overrides):
         _check_override(override, f"{key}.overrides[{index}]", problems)
     _at_least(leaks.idle_leak.window, f"{key}.idle_leak.window", problems, Duration(1))
@@ -123,7 +125,7 @@ def _check_leaks(leaks: schema.LeaksProcessor, key: str, problems: Problems) -> 
 
 
 def _check_override(override: schema.Override, key: str, problems: Problems) -> None:
-    every = [name for name in schema.LeaksProcessor.__struct_fields__ if name != "overrides"]
+    every = [name for name in schema.LeaksProcessor.__struct_fields__ if name not in ("overrides", "max_duration")]
     for index, kind in enumerate(override.kinds):
         if kind not in every:
             problems.error(f"{key}.kinds[{index}]", f"there is no kind {kind!r}", allowed_hint(kind, every))

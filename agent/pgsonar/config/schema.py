@@ -169,6 +169,8 @@ class LeaksProcessor(Section, frozen=True):
     network_path: LeakKind = LeakKind()
     unaccounted: LeakKind = LeakKind()
     overrides: list[Override] = []
+    # Of a span; a longer episode has several, each linked to the last.
+    max_duration: Duration = Duration(6 * 3600)
 
 
 class OwnerRule(Section, frozen=True):

@@ -62,18 +62,21 @@ class QueueFile:
         with self._lock:
             try:
                 with self._database:
-                    result = work(self._database)
+                    return work(self._database)
             except sqlite3.Error as error:
                 self._note(error)
                 return otherwise
-            if self.problem is not None:
-                log.info("%s can be written again", self.path)
-                self.problem = None
-            return result
+
+    def note_written(self) -> None:
+        """It can be written, again or still."""
+        if self.problem is not None:
+            log.info("%s can be written again", self.path)
+            self.problem = None
 
     def shrink(self) -> None:
         """Gives the room of what was sent back to the disk."""
-        self.run(lambda database: database.execute("pragma incremental_vacuum").fetchall(), [])
+        # A script is stepped to its end, and each step frees a page.
+        self.run(lambda database: database.executescript("pragma incremental_vacuum"), None)
 
     def close(self) -> None:
         """Ends the use of the file."""
@@ -118,7 +121,10 @@ class ExporterStore:
         """Writes requests; False where that cannot be done now."""
         sql = "insert into request values (?, ?, ?, ?, ?, ?, ?)"
         rows = [(self._exporter, e.number, e.signal, e.items, e.size, e.since, e.body) for e in entries]
-        return self._file.run(lambda database: database.executemany(sql, rows) is not None, otherwise=False)
+        is_written = self._file.run(lambda database: database.executemany(sql, rows) is not None, otherwise=False)
+        if is_written:
+            self._file.note_written()
+        return is_written
 
     def body(self, number: int) -> bytes | None:
         """A request's body; None where it was lost."""

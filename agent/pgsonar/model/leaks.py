@@ -114,7 +114,7 @@ class Episode:
     told_members: int = 0  # members named by the last event
     ended_at: int | None = None
     ended_unix: int | None = None
-    end_reason: str | None = None  # resolved, lost_from_sight, agent_stopped
+    end_reason: str | None = None  # resolved, lost_from_sight, agent_stopped; of a segment: max_duration
     root: str | None = None  # the id of the episode that has caused this one; None: it stands for itself
     pages: bool = False  # somebody is to be woken
     told_page: bool = False  # what the last event said of that
@@ -123,6 +123,14 @@ class Episode:
     is_restored: bool = False  # an earlier run of the agent has opened it
     flaps: int = 0  # times it had gone and came back before it was ended
     causes: tuple[str, ...] = ()  # of slots that run out, the biggest first
+    segment: int = 1  # spans it has, the one that goes on included
+    segment_unix: int | None = None  # when that began; None: at the onset
+    previous_span: int | None = None  # of the segment before
+
+    @property
+    def span_start_unix(self) -> int:
+        """Where the span that goes on begins."""
+        return self.onset_unix if self.segment_unix is None else self.segment_unix
 
     @property
     def id(self) -> str:
@@ -132,7 +140,8 @@ class Episode:
 class EpisodeEvent(NamedTuple):
     """A step in an episode's life that is worth telling."""
 
-    name: str  # opened, updated, resolved
+    name: str  # opened, updated, resolved; continued: a span of it has ended, and it goes on
     episode: Episode
-    because: str  # threshold, severity, page, cause, members, heartbeat, resolved, lost_from_sight, agent_stopped
+    # threshold, severity, page, cause, members, heartbeat, resolved, lost_from_sight, agent_stopped, max_duration
+    because: str
     moment: Moment

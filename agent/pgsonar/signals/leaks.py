@@ -35,13 +35,13 @@ def event_row(event: EpisodeEvent) -> EventRow:
 
 
 def span_row(episode: Episode) -> SpanRow:
-    """The span of an ended episode: from the first symptom to the end."""
+    """The span of an ended episode, or of an ended segment of a long one: from the first symptom to the end."""
     return SpanRow(
         name="pgsonar.leak",
         trace_id=episode.trace_id,
         span_id=episode.span_id,
-        start_unix=episode.onset_unix,
-        end_unix=max(episode.ended_unix or 0, episode.onset_unix),
+        start_unix=episode.span_start_unix,
+        end_unix=max(episode.ended_unix or 0, episode.span_start_unix),
         attributes=attributes(episode) | {"error.type": episode.kind},
         error=True,
         links=_links(episode),
@@ -49,10 +49,11 @@ def span_row(episode: Episode) -> SpanRow:
 
 
 def _links(episode: Episode) -> tuple[tuple[int, int], ...]:
-    """The traces of the applications that left the connections: each session's last statement named one."""
+    """The segment before, and the traces of the applications that left the connections: their last statements."""
+    before = () if episode.previous_span is None else ((episode.trace_id, episode.previous_span),)
     told = dict.fromkeys(finding.evidence.get(TRACEPARENT) for finding in episode.findings)
     parts = [str(text).split("-") for text in told if text is not None]
-    return tuple((int(part[1], 16), int(part[2], 16)) for part in parts[:MEMBERS_LISTED])
+    return before + tuple((int(part[1], 16), int(part[2], 16)) for part in parts[:MEMBERS_LISTED])
 
 
 def attributes(episode: Episode) -> Attributes:
@@ -91,6 +92,7 @@ def attributes(episode: Episode) -> Attributes:
         "pgsonar.page": episode.pages,
         "pgsonar.shadow": True if episode.is_shadow else None,
         "pgsonar.leak.flaps": episode.flaps or None,
+        "pgsonar.leak.segment": episode.segment if episode.segment > 1 else None,
     }
     told |= {f"pgsonar.cause.{number}": text for number, text in enumerate(episode.causes, 1)}
     used = episode.slots.used if episode.slots is not None else 0

@@ -1,0 +1,303 @@
+"""What waits for a backend: within its bounds, in order, and after a kill, a full disk or a damaged file."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgsonar.config.schema import SendingQueue
+from pgsonar.config.units import Duration
+from pgsonar.errors import ConfigError
+from pgsonar.exporters.durable import MIGRATIONS, NAME, QueueFile
+from pgsonar.exporters.encoding import Encoded
+from pgsonar.exporters.queue import AT_ONCE, SIGNALS, Queue
+
+SOURCE = str(Path(__file__).parents[2] / "agent")
+
+
+def request(text, signal="logs", items=1):
+    return Encoded(signal, text.encode(), items)
+
+
+def waiting(queue):
+    """The texts of all that waits, by signal, taken out."""
+    found = {}
+    for name in SIGNALS:
+        while (entry := queue.first(name)) is not None:
+            found.setdefault(name, []).append(queue.read(entry).body.decode())
+            queue.remove(entry)
+    return found
+
+
+@contextlib.contextmanager
+def opened(directory, bounds=None, exporter="otlp_http"):
+    file = QueueFile(directory)
+    try:
+        yield Queue(bounds or SendingQueue(), file.of(exporter))
+    finally:
+        file.close()
+
+
+@pytest.mark.parametrize("is_durable", [False, True])
+def test_it_comes_out_in_order_by_signal(tmp_path, is_durable):
+    with opened(tmp_path) as durable:
+        queue = durable if is_durable else Queue(SendingQueue())
+        for text in ("a", "b"):
+            queue.put(request(text))
+            queue.put(request(text, "metrics", items=5))
+        assert (len(queue), queue.items(), queue.bytes) == (4, 12, 4)
+        assert waiting(queue) == {"logs": ["a", "b"], "metrics": ["a", "b"]}
+        assert (len(queue), queue.items(), queue.bytes) == (0, 0, 0)
+
+
+def test_what_is_left_comes_back_with_the_next_run(tmp_path):
+    with opened(tmp_path) as queue:
+        for text in ("a", "b", "c"):
+            queue.put(request(text, items=2))
+        queue.remove(queue.first("logs"))
+        assert queue.items_at_risk() == 0
+    with opened(tmp_path) as queue:
+        queue.put(request("d"))
+        assert queue.items() == 5
+        assert waiting(queue) == {"logs": ["b", "c", "d"]}
+
+
+def test_each_exporter_has_its_own(tmp_path):
+    file = QueueFile(tmp_path)
+    one, other = (Queue(SendingQueue(), file.of(name)) for name in ("otlp_http/a", "otlp_http/b"))
+    one.put(request("for a"))
+    other.put(request("for b"))
+    assert waiting(other) == {"logs": ["for b"]}
+    assert waiting(one) == {"logs": ["for a"]}
+    file.close()
+
+
+def test_what_waits_for_an_exporter_that_is_configured_no_more_is_dropped_and_said(tmp_path, caplog):
+    file = QueueFile(tmp_path)
+    for name in ("kept", "gone"):
+        Queue(SendingQueue(), file.of(name)).put(request("x", items=3))
+    file.forget_others(["kept"])
+
+    assert waiting(Queue(SendingQueue(), file.of("gone"))) == {}
+    assert waiting(Queue(SendingQueue(), file.of("kept"))) == {"logs": ["x"]}
+    assert "3 items wait in" in caplog.text
+    assert "for gone" in caplog.text
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "left"),
+    [
+        (SendingQueue(queue_size=2), ["d", "e"]),
+        (SendingQueue(max_bytes=3), ["c", "d", "e"]),
+        (SendingQueue(max_age=Duration(0)), []),
+    ],
+)
+def test_the_oldest_is_dropped_and_returned(tmp_path, bounds, left):
+    with opened(tmp_path, bounds) as queue:
+        for text in "abcde":
+            queue.put(request(text))
+        time.sleep(0.001)
+        dropped = queue.expire(())
+
+        assert [queue.read(entry) for entry in dropped] == [None] * (5 - len(left))
+        assert waiting(queue).get("logs", []) == left
+
+
+def test_what_is_being_sent_is_not_dropped_meanwhile(tmp_path):
+    with opened(tmp_path, SendingQueue(queue_size=1)) as queue:
+        queue.put(request("on its way"))
+        sending = queue.first("logs")
+        for text in ("old", "new"):
+            queue.put(request(text))
+
+        assert [entry.number for entry in queue.expire([sending])] == [2]
+        assert waiting(queue) == {"logs": ["on its way", "new"]}
+
+
+class Full:
+    """A store on a disk that is full for a while; for what it does otherwise, a file."""
+
+    def __init__(self, store):
+        self._store = store
+        self.is_full = False
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def put(self, entries):
+        return not self.is_full and self._store.put(entries)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["put", "take", "full", "free", "restart"]), max_size=60))
+def test_nothing_is_lost_or_reordered_whatever_the_disk_does(tmp_path_factory, steps):
+    """But for a restart while the disk is full: what waits in memory only is at risk, and counted so."""
+    file = QueueFile(tmp_path_factory.mktemp("queue"))
+    store = Full(file.of("x"))
+    queue = Queue(SendingQueue(), store)
+    expected, number = [], 0
+    for step in steps:
+        if step == "put":
+            number += 1
+            queue.put(request(str(number)))
+            expected.append(str(number))
+        elif step == "take" and expected:
+            entry = queue.first("logs")
+            assert queue.read(entry).body.decode() == expected.pop(0)
+            queue.remove(entry)
+        elif step in ("full", "free"):
+            store.is_full = step == "full"
+        elif step == "restart" and not queue.items_at_risk():
+            queue = Queue(SendingQueue(), store)
+    assert queue.items() == len(expected)
+    assert waiting(queue).get("logs", []) == expected
+    file.close()
+
+
+def test_what_waited_in_memory_is_written_when_there_is_room_some_at_a_time(tmp_path):
+    file = QueueFile(tmp_path)
+    store = Full(file.of("x"))
+    queue = Queue(SendingQueue(), store)
+    store.is_full = True
+    for number in range(2 * AT_ONCE):
+        queue.put(request(str(number)))
+    assert queue.items_at_risk() == 2 * AT_ONCE
+    store.is_full = False
+    risks = []
+    for _ in range(3):
+        queue.put(request("more"))
+        risks.append(queue.items_at_risk())
+
+    assert risks == [AT_ONCE + 1, 2, 0]
+    file.close()
+
+
+def small_disk(tmp_path):
+    """A disk of 1 MB, if one can be mounted here."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "pgsonar-test", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk cannot be mounted here: cannot be installed: needs root")
+    return disk
+
+
+def test_a_full_disk_loses_nothing_and_is_said_once(tmp_path, caplog):
+    disk = small_disk(tmp_path)
+    try:
+        file = QueueFile(disk)
+        queue = Queue(SendingQueue(), file.of("x"))
+        bodies = [os.urandom(50_000).hex() for _ in range(30)]  # what does not compress
+        for body in bodies:
+            queue.put(request(body))
+        assert "database or disk is full" in file.problem
+        assert queue.items_at_risk() > 0
+        assert len([r for r in caplog.records if "waits in memory" in r.message]) == 1
+        assert waiting(queue) == {"logs": bodies}
+
+        queue.put(request("there is room again"))
+        assert file.problem is None
+        assert queue.items_at_risk() == 0
+        assert waiting(queue) == {"logs": ["there is room again"]}
+        file.close()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_file_of_something_else_is_set_aside_and_named(tmp_path, caplog):
+    (tmp_path / NAME).write_bytes(b"not a database at all" * 100)
+    with opened(tmp_path) as queue:
+        queue.put(request("x"))
+        assert waiting(queue) == {"logs": ["x"]}
+
+    aside = list(tmp_path.glob("queue.damaged-*"))
+    assert [one.read_bytes()[:5] for one in aside] == [b"not a"]
+    assert aside[0].name in caplog.text
+
+
+def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_the_loss_is_told(tmp_path, caplog):
+    file = QueueFile(tmp_path)
+    queue = Queue(SendingQueue(), file.of("x"))
+    for number in range(50):
+        queue.put(request(os.urandom(4000).hex() + str(number)))
+    file.run(lambda database: database.execute("pragma wal_checkpoint(truncate)").fetchall(), [])
+    with (tmp_path / NAME).open("r+b") as damaged:
+        damaged.seek(4096)
+        damaged.write(b"\xff" * 200_000)
+    file._database.execute("pragma cache_size = 1")
+    file._database.execute("pragma shrink_memory")
+    lost = 0
+    while (entry := queue.first("logs")) is not None:
+        lost += queue.read(entry) is None
+        queue.remove(entry)
+    queue.put(request("goes on"))
+
+    assert lost > 0
+    assert list(tmp_path.glob("queue.damaged-*"))
+    assert "set aside" in caplog.text
+    assert waiting(queue) == {"logs": ["goes on"]}
+    file.close()
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as database:
+        database.execute(f"pragma user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(ConfigError, match="is of version") as refused:
+        QueueFile(tmp_path)
+    assert "a later pgsonar wrote it" in refused.value.hint
+
+
+def test_nobody_else_may_read_it_and_an_emptied_one_gives_its_room_back(tmp_path):
+    file = QueueFile(tmp_path)
+    queue = Queue(SendingQueue(), file.of("x"))
+    for _ in range(40):
+        queue.put(request(os.urandom(50_000).hex()))
+    file.run(lambda database: database.execute("pragma wal_checkpoint(truncate)").fetchall(), [])
+    full = (tmp_path / NAME).stat().st_size
+    waiting(queue)
+    file.run(lambda database: database.execute("pragma wal_checkpoint(truncate)").fetchall(), [])
+
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
+    assert full > 2_000_000
+    assert (tmp_path / NAME).stat().st_size < 100_000
+    file.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from pgsonar.config.schema import SendingQueue
+from pgsonar.exporters.durable import QueueFile
+from pgsonar.exporters.encoding import Encoded
+from pgsonar.exporters.queue import Queue
+
+queue = Queue(SendingQueue(), QueueFile(Path(sys.argv[1])).of("x"))
+for number in range(1_000_000):
+    queue.put(Encoded("logs", str(number).encode(), 1))
+    print(number, flush=True)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_put(tmp_path):
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE, text=True
+    )
+    told = [int(writer.stdout.readline()) for _ in range(500)]
+    writer.send_signal(signal.SIGKILL)
+    told += [int(line) for line in writer.stdout.read().splitlines()]
+    writer.wait()
+    writer.stdout.close()
+    with opened(tmp_path, exporter="x") as queue:
+        found = [int(text) for text in waiting(queue)["logs"]]
+
+    assert found[: len(told)] == told
+    assert len(found) - len(told) <= 1  # written, and killed before it was told
