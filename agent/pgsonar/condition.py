@@ -5,9 +5,10 @@ The rule: each line says what is lost and what would change that.
 
 from __future__ import annotations
 
+from pgsonar.discovery import LIMIT_HINT
 from pgsonar.model import SECOND
 from pgsonar.namespaces import Place
-from pgsonar.pipeline import LIMIT_HINT, Pipeline
+from pgsonar.pipeline import Pipeline
 
 
 def blind(pipeline: Pipeline, at: int) -> list[str]:

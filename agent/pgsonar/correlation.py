@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from pgsonar.connections import ConnectionTable
-from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Server
+from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Episode, Server
 
 START_SLACK = 50_000_000  # ns: a process start time is known to one clock tick (10 ms), the scan's to its own duration
 
@@ -24,9 +24,10 @@ class Correlation:
         self._bound: dict[str, dict[int, Connection]] = {}  # by server and number, at the last look
         self._lost: dict[tuple[str, int, int], int] = {}  # (server, pid, client's port): an earlier run saw it vanish
 
-    def recall_lost(self, server: str, pid: int, port: int, at: int) -> None:
-        """A backend whose connection an earlier run saw leave the kernel's tables."""
-        self._lost[server, pid, port] = at
+    def restore(self, episode: Episode) -> None:
+        """Goes on with backends whose connections an earlier run saw leave the kernel's tables."""
+        for member in episode.members:
+            self._lost[episode.server.id, member.pid or 0, member.port or 0] = member.onset
 
     def forget(self, server: str) -> None:
         """A server is gone."""

@@ -62,7 +62,7 @@ def look(pipeline: Pipeline, sources: OpenSources) -> Look:
     pipeline.title_tick(at)
     pipeline.join_poolers(at)
     pipeline.namespaces.read(at)
-    sights = [pipeline.sight(server, at) for server in pipeline.servers.values()]
+    sights = [pipeline.sights.of_server(server, at) for server in pipeline.servers.values()]
     for sight in sights:
         date_back(sight.connections, sight.backends)
     deadline = at + CLIENTS_WITHIN
@@ -77,7 +77,7 @@ def look(pipeline: Pipeline, sources: OpenSources) -> Look:
     return Look(
         moment=now,
         servers=[_seen(pipeline, sight, now) for sight in sights],
-        poolings=[pipeline.pooling(pooler, at) for pooler in pipeline.poolers.poolers.values()],
+        poolings=[pipeline.sights.of_pooler(pooler, at) for pooler in pipeline.poolers.poolers.values()],
         destinations=pipeline.destinations(),
         missing=missing + unwatched(pipeline),
     )

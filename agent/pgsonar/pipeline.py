@@ -6,7 +6,6 @@ they share no state with other threads but the sampler's ring and the exporters'
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -14,20 +13,18 @@ from typing import Any
 
 from pgsonar.attribution import Attribution
 from pgsonar.backends import BackendTable
-from pgsonar.causes import suspects
-from pgsonar.client_side import NAMED, by_destination, outgoing
-from pgsonar.closer import CloserLook, Sessions
+from pgsonar.client_side import NAMED
+from pgsonar.closer import CloserLook
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.connections import ConnectionTable
-from pgsonar.correlation import Correlation, owners
+from pgsonar.correlation import Correlation
+from pgsonar.destinations import Destinations
 from pgsonar.detectors import Rules, rules
 from pgsonar.detectors.evidence import who
+from pgsonar.discovery import Discovery
 from pgsonar.episodes import EpisodeTracker, leak_readings
 from pgsonar.growth import IdleGrowth
-from pgsonar.ledger import slot_ledger
 from pgsonar.model import (
-    SECOND,
-    Backend,
     BackendSighting,
     ClientSide,
     ClientSight,
@@ -37,33 +34,26 @@ from pgsonar.model import (
     Finding,
     LogCounts,
     Moment,
-    Pooler,
     PoolerSight,
-    Pooling,
     Server,
     Sight,
     Slots,
-    TcpState,
 )
-from pgsonar.namespaces import Namespaces, Place
+from pgsonar.namespaces import Namespaces
 from pgsonar.overrides import Overrides
-from pgsonar.poolers import PoolerTable, closed_at, is_on, is_poolers
-from pgsonar.readings import Readings, attach, improved, sightings
+from pgsonar.ownership import Ownership
+from pgsonar.poolers import PoolerTable, closed_at
+from pgsonar.probing import ask_suspects
+from pgsonar.readings import Readings, attach, sightings
 from pgsonar.refusals import SLOTS, Refusals
 from pgsonar.reporting import Reporter
+from pgsonar.sights import Sights
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
 from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
 from pgsonar.verdicts import untold
 from pgsonar.world import AnswerSource, Sources
-
-log = logging.getLogger("pgsonar")
-
-LIMIT_HINT = (
-    "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
-)
-POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
 
 
 def random_id(bits: int) -> int:
@@ -82,7 +72,6 @@ class Pipeline:
         new_id: Callable[[int], int] = random_id,
     ) -> None:
         self.sources = sources
-        self.servers: dict[str, Server] = {}
         self.connections = ConnectionTable(reporter.places)
         self.backends = BackendTable()
         self.correlation = Correlation()
@@ -92,8 +81,7 @@ class Pipeline:
         self.log_problems: list[str] = []
         self.refusals = Refusals()
         self.attribution = Attribution(sources.clients, self.poolers)
-        self.sides: list[ClientSide] = []
-        self._names: dict[str, str] = {}
+        self.discovery = Discovery(sources, self.readings, self.poolers)
         self.rules = rules(leaks) if leaks is not None else Rules()
         leaks = leaks or LeaksProcessor()
         self.overrides = Overrides(self.rules, leaks)
@@ -101,6 +89,7 @@ class Pipeline:
             who, idle_after=round(leaks.idle_leak.idle_after * 1e9), window=round(leaks.idle_leak.window * 1e9)
         )
         self.episodes = EpisodeTracker(new_id, round(leaks.max_duration * 1e9))
+        self._ownership = Ownership(sources.owners)
         self._closer = CloserLook(sources.sampler, self.connections)
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health
@@ -112,80 +101,48 @@ class Pipeline:
             destroy_events=sources.destroy_events,
             proc=sources.proc,
         )
-        self._refused: set[int] = set()  # postmasters whose children may not be looked into
-        self._verified: dict[str, tuple[int, int]] = {}  # by server: when, and whose turn it was
-        self._warned: set[tuple[str, str]] = set()
+        self.sights = Sights(
+            self.connections,
+            self.backends,
+            self.readings,
+            self.poolers,
+            self.refusals,
+            self.growth,
+            self.namespaces,
+        )
+        self._destinations = Destinations(self.connections, self.attribution, sources.names)
 
     # --- which servers there are ---------------------------------------------------------------------------------
 
+    @property
+    def servers(self) -> dict[str, Server]:
+        """By their identity, those that were found last."""
+        return self.discovery.servers
+
+    @property
+    def sides(self) -> list[ClientSide]:
+        """The namespaces of applications that are watched."""
+        return self.discovery.sides
+
     def discover(self, now: Moment) -> None:
         """Finds the servers that run now, and watches their namespaces and ports."""
-        here = self.sources.finder.find() if self.sources.sees_servers else []
-        self.readings.settle(here)
-        found = {server.id: self._with_login(server, now.at) for server in here}
-        found |= {server.id: server for server in self.readings.remote(now.at)}
-        for known in self.servers.values():
-            now_there = found.get(known.id)
-            if now_there is None or now_there.pid != known.pid:
-                self.sources.backends.forget(known)
-                self.sources.owners.forget(known.pid)
-            if now_there is None:
-                log.info("server %s is gone", known.label)
-                self.backends.forget(known.id)
-                self.correlation.forget(known.id)
-                self.readings.forget(known.id)
-                self.refusals.forget(known.id)
-                self.growth.forget(known.id)
-                self.episodes.subjects.pop(known.id, None)
-                self._reporter.forget(known.id)
-                self._verified.pop(known.id, None)
-        for server in found.values():
-            if server.id not in self.servers:
-                _announce(server)
-            if server.limits.ceiling is None:
-                self._warn_once(
-                    server, "limit", f"slots of {server.label} are not judged: its limit is unknown", LIMIT_HINT
-                )
-        self.servers = found
-        self._discover_poolers(now.at)
-        self._refused &= {server.pid for server in found.values()}
-        places: list[Place] = [s for s in found.values() if s.netns]
-        places += self.poolers.poolers.values()
-        self.sides = self.sources.applications.find() if self.sources.applications is not None else []
-        self.connections.served = {
-            side.netns: {place.port for place in places if place.netns == side.netns and place.port}
-            for side in self.sides
-        }
-        places += self.sides
-        for netns in self.namespaces.watch(places, now.at):
+        for server in self.discovery.find_servers(now.at):
+            self._forget(server.id)
+        self._ownership.keep(self.servers.values())
+        self.discovery.find_poolers(now.at)
+        self.discovery.find_sides()
+        self.connections.served = self.discovery.served()
+        for netns in self.namespaces.watch(self.discovery.places(), now.at):
             self.connections.forget(netns)
 
-    def _discover_poolers(self, at: int) -> None:
-        if not self.sources.sees_servers:
-            return
-        table = self.poolers
-        found = {pooler.id: pooler for pooler in self.sources.poolers.find()}
-        for key, pooler in found.items():
-            if key not in table.poolers:
-                log.info("found PgBouncer at %s, pid %s", pooler.label, ", ".join(map(str, pooler.pids)))
-        table.poolers = found
-        if at - table.ends_at >= POOLER_ENDS or table.ends.keys() != found.keys():
-            self._read_pooler_ends(at)
-
-    def _read_pooler_ends(self, at: int) -> None:
-        ports = sorted({server.port for server in self.servers.values() if server.port is not None})
-        poolers = self.poolers.poolers.items()
-        self.poolers.ends_at = at
-        self.poolers.ends = {key: self.sources.poolers.ends(pooler, ports) for key, pooler in poolers}
-
-    def _with_login(self, server: Server, at: int) -> Server:
-        reading = self.readings.of(server.id, at)
-        return server if reading is None else improved(server, reading)
-
-    def _warn_once(self, server: Server, what: str, message: str, hint: str) -> None:
-        if (server.id, what) not in self._warned:
-            self._warned.add((server.id, what))
-            log.warning("%s (%s)", message, hint)
+    def _forget(self, server: str) -> None:
+        self.backends.forget(server)
+        self.correlation.forget(server)
+        self.readings.forget(server)
+        self.refusals.forget(server)
+        self.growth.forget(server)
+        self.episodes.subjects.pop(server, None)
+        self._reporter.forget(server)
 
     # --- fast: what changed --------------------------------------------------------------------------------------
 
@@ -199,10 +156,7 @@ class Pipeline:
             self.backends.observe(server.id, self._look_at(server, at))
             backends = self.backends.of_server(server.id)
             if server.pid:
-                for backend in backends:
-                    if backend.inodes is None and backend.kind_may_have_socket:
-                        self._read_inodes(server, backend)
-                self._verify_one(server, backends, at)
+                self._ownership.read(server, backends, at)
             self.correlation.bind(server, backends, self.connections)
 
     def _look_at(self, server: Server, at: int) -> list[BackendSighting]:
@@ -210,25 +164,6 @@ class Pipeline:
             return self.sources.backends.read(server, at=at)
         reading = self.readings.of(server.id, at)
         return sightings(reading) if reading is not None else []
-
-    def _read_inodes(self, server: Server, backend: Backend) -> None:
-        if server.pid in self._refused:
-            return
-        inodes = self.sources.owners.inodes(backend.pid, postmaster=server.pid)
-        if inodes is None:
-            self._refused.add(server.pid)
-            return
-        backend.inodes = inodes
-
-    def _verify_one(self, server: Server, backends: list[Backend], at: int) -> None:
-        """Reads the sockets of one backend a second again, each in its turn: what was learned is not taken on trust."""
-        last, turn = self._verified.get(server.id, (0, 0))
-        if not backends or at - last < SECOND:
-            return
-        self._verified[server.id] = at, turn + 1
-        backend = backends[turn % len(backends)]
-        if backend.inodes is not None:
-            self._read_inodes(server, backend)
 
     # --- slow: what it means -------------------------------------------------------------------------------------
 
@@ -242,29 +177,23 @@ class Pipeline:
         self._read_logs(now.at)
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
-        self._closer.look(self.namespaces.watched(), self._sessions(now.at), now.at)
-        sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
-        poolers, clients = self.poolers.sights(now.at), self._client_sights(now.at)
+        sessions = self.sights.sessions(self.servers.values(), now.at)
+        self._closer.look(self.namespaces.watched(), sessions, now.at)
+        sights = self._in_sight(now.at)
+        poolers, clients = self.poolers.sights(now.at), self._destinations.sights(self.sides, now.at)
         findings = self.findings(sights, now, poolers, clients)
         findings = [self._reporter.redaction.finding(finding) for finding in findings]
-        seen: dict[str, tuple[Server, Slots | None]] = {sight.server.id: (sight.server, None) for sight in poolers}
-        seen |= {sight.server.id: (sight.server, None) for sight in clients}
-        seen |= {
-            sight.server.id: (sight.server, Slots(sight.ledger.used, sight.ledger.limits.ceiling)) for sight in sights
-        }
+        seen: dict[str, tuple[Server, Slots | None]] = {s.server.id: (s.server, None) for s in poolers}
+        seen |= {s.server.id: (s.server, None) for s in clients}
+        seen |= {s.server.id: (s.server, Slots(s.ledger.used, s.ledger.limits.ceiling)) for s in sights}
         self._reporter.tell(self.episodes.update(findings, seen, now))
-        self._probe(sights, now.at)
+        if self.sources.probe is not None:
+            ask_suspects(self.sources.probe, sights, self.episodes.open, now.at)
         return sights
 
-    def _probe(self, sights: Iterable[Sight], at: int) -> None:
-        """Asks the clients of idle sessions that are suspected already whether they are still there."""
-        if self.sources.probe is None:
-            return
-        for sight in sights:
-            for backend in suspects(sight, self.episodes.open):
-                self.sources.probe.ask(backend.pid, backend.connection.socket.inode if backend.connection else 0, at)
-        there = (b for sight in sights for b in sight.backends if b.connection is not None)
-        self.sources.probe.settle(at, {b.pid for b in there if b.connection and b.connection.silent_since is not None})
+    def _in_sight(self, at: int) -> list[Sight]:
+        """The servers of which nothing is older than a few scans."""
+        return self.sights.fresh(self.servers.values(), at, self.sources.budget.patience)
 
     def findings(
         self,
@@ -280,27 +209,6 @@ class Pipeline:
         servers |= {sight.server.id: sight.server for sight in poolers}
         servers |= {sight.server.id: sight.server for sight in clients}
         return self.overrides.settle(found, servers, now.unix)
-
-    def _sessions(self, at: int) -> list[Sessions]:
-        """Every server's backends, and when its login has told of them last."""
-        sessions = []
-        for server in self.servers.values():
-            reading = self.readings.of(server.id, at)
-            told_at = reading.at if reading is not None else None
-            sessions.append(Sessions(server.netns, self.backends.of_server(server.id), told_at))
-        return sessions
-
-    def _client_sights(self, at: int) -> list[ClientSight]:
-        """This host's connections to databases, with the processes of those that their server has closed."""
-        sights = []
-        for place, there in self.destinations():
-            left = [c for c in there if c.socket.state == TcpState.CLOSE_WAIT]
-            self.attribution.name_outgoing(left, at)
-            server = Server(
-                id=f"to {place.label}", pid=0, started=0, netns=0, port=place.port, address=place.address, what="client"
-            )
-            sights.append(ClientSight(server, there, at))
-        return sights
 
     def _read_logs(self, at: int) -> None:
         if self.sources.logs is None:
@@ -322,7 +230,7 @@ class Pipeline:
             self.poolers.join(server, self.backends.of_server(server.id), at)
         lost = [b for server in self.servers.values() for b in self.backends.of_server(server.id) if closed_at(b)]
         if any(closed_at(backend) > self.poolers.ends_at for backend in lost):
-            self._read_pooler_ends(at)
+            self.discovery.read_pooler_ends(at)
         self.poolers.judge(lost, at)
 
     def take_readings(self) -> None:
@@ -338,53 +246,15 @@ class Pipeline:
             attach(backends, reading)
             self.readings.reconcile(server, backends, reading)
 
-    def sight(self, server: Server, at: int) -> Sight:
-        """All that is known of one server now."""
-        backends = self.backends.of_server(server.id)
-        reading = self.readings.of(server.id, at)
-        poolers = [p for p in self.poolers.poolers.values() if p.port == server.port and p.netns == server.netns]
-        on_port = [
-            c
-            for c in self.connections.of_namespace(server.netns)
-            if c.socket.local.port == server.port and not (poolers and is_poolers(c, poolers))
-        ]
-        refused = self.refusals.lately(server.id)
-        reconciliation = self.readings.reconciliations.get(server.id) if reading else None
-        return Sight(
-            server=server,
-            backends=backends,
-            connections=[c for c in on_port if c.socket.state != TcpState.LISTEN],
-            listeners=[c for c in on_port if c.socket.state == TcpState.LISTEN],
-            ledger=slot_ledger(server, backends, reconciliation),
-            at=at,
-            backend_of=owners(backends),
-            overflowing=self.namespaces.is_overflowing(server.netns, at),
-            reading=reading,
-            refused=refused.pop(SLOTS, 0),
-            refused_by=refused,
-            growth=self.growth.observe(server.id, backends, at),
-            thrash=tuple(self.connections.churn.thrashing(server.netns, server.port or 0, at)),
-            unlisted=reconciliation.standing if reconciliation is not None else {},
-        )
-
-    def _in_sight(self, at: int) -> list[Server]:
-        """Servers of which nothing is older than a few scans."""
-        patience = self.sources.budget.patience
-        return [
-            s
-            for s in self.servers.values()
-            if s.port is None or not s.netns or self.namespaces.is_fresh(s.netns, at, patience)
-        ]
-
     # --- export --------------------------------------------------------------------------------------------------
 
     def export_tick(self, now: Moment) -> None:
         """Hands the metrics of every server in sight and of the agent to the exporters."""
-        sights = [self.sight(server, now.at) for server in self._in_sight(now.at)]
+        sights = self._in_sight(now.at)
         self.untold = {sight.server.id: untold(sight, self.rules) for sight in sights}
         self._reporter.report(
             servers=[self._server_reading(sight) for sight in sights],
-            poolers=[self.pooling(pooler, now.at) for pooler in self.poolers.poolers.values()],
+            poolers=[self.sights.of_pooler(pooler, now.at) for pooler in self.poolers.poolers.values()],
             destinations=self.destinations()[:NAMED],
             leaks=leak_readings(self.episodes, self.overrides.silenced, self.servers),
             agent=self._agent_reading(now),
@@ -393,21 +263,7 @@ class Pipeline:
 
     def destinations(self) -> list[tuple[Destination, list[Connection]]]:
         """The databases that connections of this host lead to, where the client's side is watched."""
-        if self.sources.names is not None:
-            self._names = self.sources.names.take() or self._names
-        connections = [
-            connection
-            for side in self.sides
-            for connection in outgoing(
-                self.connections.of_namespace(side.netns), side.ports, self.connections.served[side.netns]
-            )
-        ]
-        return by_destination(connections, self._names)
-
-    def pooling(self, pooler: Pooler, at: int) -> Pooling:
-        """All that is known of one pooler now."""
-        clients = [c for c in self.connections.of_namespace(pooler.netns) if is_on(c, pooler)]
-        return Pooling(pooler, clients, self.poolers.ends_of(pooler), self.poolers.of(pooler, at))
+        return self._destinations.of(self.sides)
 
     def _server_reading(self, sight: Sight) -> ServerReading:
         server = sight.server
@@ -438,14 +294,12 @@ class Pipeline:
         episodes = list(episodes)
         self.episodes.restore(episodes, at)
         for episode in episodes:
-            server, members = episode.server.id, episode.members
             if episode.kind == "idle_leak":
-                self.growth.restore(server, episode, at)
-            for member in members:
-                if episode.kind == "orphaned_backend_no_socket":
-                    self.correlation.recall_lost(server, member.pid or 0, member.port or 0, member.onset)
-                if episode.kind == "pooler_forgotten_server":
-                    self.poolers.recall_forgotten(server, member.pid or 0, episode.identity)
+                self.growth.restore(episode.server.id, episode, at)
+            if episode.kind == "orphaned_backend_no_socket":
+                self.correlation.restore(episode)
+            if episode.kind == "pooler_forgotten_server":
+                self.poolers.restore(episode)
 
     def stop(self, now: Moment, *, ends: bool = True) -> None:
         """Sends the last metrics. What is open ends, unless another run will go on with it."""
@@ -454,13 +308,3 @@ class Pipeline:
         if ends:
             self._reporter.tell(self.episodes.end_all("agent_stopped", now))
         self.export_tick(now)
-
-
-def _announce(server: Server) -> None:
-    limits = server.limits
-    ceiling = (
-        f"{limits.ceiling} slots for applications ({limits.source}{', a guess' if limits.guessed else ''})"
-        if limits.ceiling is not None
-        else "limit unknown"
-    )
-    log.info("found PostgreSQL %s at %s, %s, %s", server.version or "?", server.label, server.seen_by, ceiling)

@@ -18,6 +18,7 @@ from pgsonar.model import (
     ClientProcess,
     Connection,
     Endpoint,
+    Episode,
     Pool,
     Pooler,
     PoolerClient,
@@ -107,9 +108,10 @@ class PoolerTable:
         own = [reading for reading in there if reading.endpoint.address.startswith("/")]
         return _together(own if len(pooler.pids) > 1 and own else there[:1]) if there else None
 
-    def recall_forgotten(self, server: str, pid: int, pooler: str) -> None:
-        """A session that an earlier run knew a pooler to have forgotten: no console tells of it any more."""
-        self._forgotten[server, pid] = pooler
+    def restore(self, episode: Episode) -> None:
+        """Goes on with sessions that an earlier run knew a pooler to have forgotten: no console tells of them now."""
+        for member in episode.members:
+            self._forgotten[episode.server.id, member.pid or 0] = episode.identity
 
     def ends_of(self, pooler: Pooler) -> PoolerEnds:
         """Its ends, as they were read last."""
