@@ -38,7 +38,7 @@ MAY_IMPORT = {
     **dict.fromkeys(PURE, ("model", "errors", "config.schema", *PURE)),
     "detectors": (
         *("model", "config.schema", "backends", "churn", "growth"),
-        *("detectors.evidence", "detectors.paths", "detectors.seeing"),
+        *("detectors.evidence", "detectors.paths", "detectors.seeing", "detectors.shares"),
     ),
     "detectors.__init__": ("model", "config.schema", "detectors"),
     "sources": ("model", "errors", "config.schema", "sources", "_native"),

@@ -345,6 +345,7 @@ def test_every_file_of_the_package_is_in_the_list():
         "evidence",
         "paths",
         "seeing",
+        "shares",
     }
 
     assert {rule.kind for rule in rules(LeaksProcessor()).all} == files
@@ -364,7 +365,7 @@ def test_a_kind_switched_off_has_no_rule_and_shares_come_from_the_configuration(
     by_kind = {rule.kind: rule for rule in rules(leaks).all}
 
     assert "auth_stuck" not in by_kind
-    assert by_kind["pool_exhausted"].detector.warning == 0.5
+    assert by_kind["pool_exhausted"].detector.shares.warning == 0.5
 
 
 def socket_of(port=40000, *, timer=2, tx=0, rx=0, probes=0, retransmits=0, since=None, address="10.0.0.7", **marks):

@@ -30,6 +30,7 @@ from pgsonar.detectors.pooler_pinned import PoolerPinned
 from pgsonar.detectors.pooler_waiting import PoolerWaiting
 from pgsonar.detectors.prestartup_stuck import PrestartupStuck
 from pgsonar.detectors.role_or_database_limit import RoleOrDatabaseLimit
+from pgsonar.detectors.shares import Shares
 from pgsonar.detectors.slow_reader import SlowReader
 from pgsonar.detectors.unaccounted import Unaccounted
 from pgsonar.model import ClientSight, Finding, PoolerSight, Severity, Sight
@@ -74,8 +75,8 @@ def detectors(leaks: LeaksProcessor) -> Detectors:
             SlowReader(),
             AuthStuck(),
             PrestartupStuck(),
-            PoolExhausted(exhausted.warning, exhausted.high, exhausted.critical),
-            RoleOrDatabaseLimit(limit.warning, limit.high, limit.critical),
+            PoolExhausted(Shares(exhausted.warning, exhausted.high, exhausted.critical)),
+            RoleOrDatabaseLimit(Shares(limit.warning, limit.high, limit.critical)),
             AcceptQueue(),
             PoolerForgottenServer(),
             ConnectionThrash(),

@@ -8,22 +8,19 @@ less the reserved slots. Without a known ceiling only refusals tell, where the s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgsonar.detectors.evidence import Evidence
 from pgsonar.detectors.seeing import no_utilization
-from pgsonar.model import Finding, Severity, Sight
-
-RELEASE = 0.05  # an episode ends this far below the share at which it began
+from pgsonar.detectors.shares import Shares
+from pgsonar.model import Finding, Sight
 
 
 @dataclass(frozen=True)
 class PoolExhausted:
     """Finds servers whose slots are nearly or wholly used, by share of the ceiling."""
 
-    warning: float = 0.80
-    high: float = 0.90
-    critical: float = 0.95
+    shares: Shares = field(default_factory=Shares)
 
     kind = "pool_exhausted"
     after = 0.0
@@ -34,21 +31,17 @@ class PoolExhausted:
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         share = sight.ledger.utilization
-        if not sight.refused and (share is None or share < self.warning - RELEASE):
+        judgement = self.shares.judge(share, sight.refused)
+        if judgement is None:
             return
-        severity = Severity.WARNING
-        if share is not None and share >= self.high:
-            severity = Severity.HIGH
-        if sight.refused or (share is not None and share >= self.critical):
-            severity = Severity.CRITICAL
         holders = {f"pgsonar.slot.holder.{name}": count for name, count in sight.ledger.holders.items() if count}
         yield Finding(
             kind=self.kind,
             server=sight.server.id,
             identity="",
             onset=None,
-            severity=severity,
-            opens=bool(sight.refused) or (share is not None and share >= self.warning),
+            severity=judgement.severity,
+            opens=judgement.opens,
             confidence="likely" if sight.server.limits.guessed else "certain",
             evidence=_evidence(sight, share) | holders,
         )

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgsonar.detectors.evidence import Evidence
-from pgsonar.model import BackendKind, Finding, Severity, Sight
-
-RELEASE = 0.05  # an episode ends this far below the share at which it began
+from pgsonar.detectors.shares import Shares
+from pgsonar.model import BackendKind, Finding, Sight
 
 
 @dataclass(frozen=True)
 class RoleOrDatabaseLimit:
     """Finds roles and databases whose connections are nearly or wholly used, by share of their limit."""
 
-    warning: float = 0.80
-    high: float = 0.90
-    critical: float = 0.95
+    shares: Shares = field(default_factory=Shares)
 
     kind = "role_or_database_limit"
     after = 0.0
@@ -48,14 +45,9 @@ class RoleOrDatabaseLimit:
 
     def _examine_one(self, sight: Sight, limited: tuple[str, str], used: int, limit: int | None) -> Iterator[Finding]:
         refused = sight.refused_by.get(limited, 0)
-        share = used / limit if limit else None
-        if not refused and (share is None or share < self.warning - RELEASE):
+        judgement = self.shares.judge(used / limit if limit else None, refused)
+        if judgement is None:
             return
-        severity = Severity.WARNING
-        if share is not None and share >= self.high:
-            severity = Severity.HIGH
-        if refused or (share is not None and share >= self.critical):
-            severity = Severity.CRITICAL
         what, name = limited
         told: dict[str, str | int | None] = {
             f"pgsonar.limit.{what}": name,
@@ -71,7 +63,7 @@ class RoleOrDatabaseLimit:
             user=name if what == "role" else None,
             database=name if what == "database" else None,
             onset=None,
-            severity=severity,
-            opens=bool(refused) or (share is not None and share >= self.warning),
+            severity=judgement.severity,
+            opens=judgement.opens,
             evidence=evidence,
         )
