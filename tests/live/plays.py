@@ -171,6 +171,24 @@ def _end(world, member):
         world.do(f"select pg_terminate_backend({pid})")
 
 
+def _end_and_close(world, client):
+    _end(world, session(client))
+    client.socket.close()
+
+
+def _at_work(world, user, host=SERVER):
+    """A client whose query runs."""
+    client = world.client(user, host=host)
+    client.send_query("select pg_sleep(120)")
+    time.sleep(0.3)
+    return client
+
+
+def _will_reset(client):
+    """Its end will be a reset."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 @play
 def client_killed_during_a_query(world, user):
     member = _killed(world, user, "select pg_sleep(120)")
@@ -192,9 +210,7 @@ def client_killed_while_it_waits_for_a_lock(world, user):
 
 @play
 def client_that_closes_during_a_query(world, user):
-    client = world.client(user, host=SERVER_6)
-    client.send_query("select pg_sleep(120)")
-    time.sleep(0.3)
+    client = _at_work(world, user, host=SERVER_6)
     member = session(client)
     client.close()
     yield Expected("orphaned_backend", **member)
@@ -203,13 +219,10 @@ def client_that_closes_during_a_query(world, user):
 
 @play
 def client_that_half_closes_during_a_query(world, user):
-    client = world.client(user)
-    client.send_query("select pg_sleep(120)")
-    time.sleep(0.3)
+    client = _at_work(world, user)
     client.socket.shutdown(socket.SHUT_WR)
     yield Expected("orphaned_backend", **session(client))
-    _end(world, session(client))
-    client.socket.close()
+    _end_and_close(world, client)
 
 
 @play
@@ -229,6 +242,15 @@ KEEPALIVE = "set tcp_keepalives_idle = 1; set tcp_keepalives_interval = 1; set t
 SILENT = ("silent_reply", "silent_keepalive", "silent_window")
 
 
+def _mend(world, clients):
+    """Their sessions have ended before they can answer again."""
+    for client in clients:
+        _end(world, session(client))
+    world.wire.mend()
+    for client in clients:
+        client.socket.close()
+
+
 @play
 def peers_that_fall_silent(world, _):
     """The wire is cut under a session that answers, one that idles, and one whose client does not read."""
@@ -244,11 +266,7 @@ def peers_that_fall_silent(world, _):
         Expected("half_open", **session(idles), late=2.5, onset=False),
         Expected("half_open", **session(full), late=8.0, onset=False, also=("slow_reader",)),
     ]
-    for client in (replies, idles, full):
-        _end(world, session(client))
-    world.wire.mend()
-    for client in (replies, idles, full):
-        client.socket.close()
+    _mend(world, [replies, idles, full])
 
 
 def _full(world, user):
@@ -272,19 +290,14 @@ def network_cut(world, user):
         late=3.0,
         onset=False,
     )
-    for client in clients:
-        _end(world, session(client))
-    world.wire.mend()
-    for client in clients:
-        client.socket.close()
+    _mend(world, clients)
 
 
 @play
 def slow_reader(world, user):
     client = _full(world, user)
     yield Expected("slow_reader", **session(client), late=2.5, onset=False)
-    _end(world, session(client))
-    client.socket.close()
+    _end_and_close(world, client)
 
 
 @play
@@ -292,19 +305,15 @@ def slow_reader_that_was_cancelled(world, user):
     client = _full(world, user)
     world.do(f"select pg_cancel_backend({client.backend_pid})")
     yield Expected("slow_reader", **session(client), late=2.5, onset=False)
-    _end(world, session(client))
-    client.socket.close()
+    _end_and_close(world, client)
 
 
 @play
 def input_left_unread(world, user):
-    client = world.client(user)
-    client.send_query("select pg_sleep(120)")
-    time.sleep(0.3)
+    client = _at_work(world, user)
     client.send_query("select 1")
     yield Expected("backend_busy_unread_input", **session(client), late=2.5, also=("long_query",))
-    _end(world, session(client))
-    client.socket.close()
+    _end_and_close(world, client)
 
 
 @play
@@ -312,8 +321,7 @@ def statement_that_runs_long(world, user):
     client = world.client(user)
     client.send_query("select pg_sleep(120)")
     yield Expected("long_query", **session(client), after=8.0, late=5.0, onset=False)
-    _end(world, session(client))
-    client.socket.close()
+    _end_and_close(world, client)
 
 
 @play
@@ -358,16 +366,23 @@ def slots_run_out(world, user):
         client.close()
 
 
-@play
-def postmaster_that_does_not_accept(world, user):
+@contextlib.contextmanager
+def _postmaster_stopped(world):
+    """A client waits meanwhile."""
     os.kill(world.server.pid, signal.SIGSTOP)
     try:
         with world.wire.on_client():
             waiting = socket.create_connection((SERVER, world.server.port))
-        yield Expected("accept_queue", ports={waiting.getsockname()[1]})
+        yield waiting
     finally:
         os.kill(world.server.pid, signal.SIGCONT)
     waiting.close()
+
+
+@play
+def postmaster_that_does_not_accept(world, user):
+    with _postmaster_stopped(world) as waiting:
+        yield Expected("accept_queue", ports={waiting.getsockname()[1]})
 
 
 @play
@@ -410,14 +425,20 @@ def clients_that_connect_for_each_statement(world, user):
         thread.join()
 
 
-@play
-def pooler_whose_clients_wait(world, user):
+def _full_pool(world, user):
+    """Two clients whose transactions hold all of it, and one that waits."""
     with world.wire.on_server():
         holding = [WireClient(world.pools.port, user) for _ in range(2)]
         for client in holding:
             client.execute("begin")
         waiting = WireClient(world.pools.port, user)
         waiting.send_query("select 1")
+    return holding, waiting
+
+
+@play
+def pooler_whose_clients_wait(world, user):
+    holding, waiting = _full_pool(world, user)
     # It counts once the oldest has waited for five seconds, and the console is asked every second.
     yield [
         Expected("pooler_waiting", ports={waiting.port}, late=5.5),
@@ -444,7 +465,7 @@ def pooler_that_forgets_a_server(world, user):
         client = WireClient(world.pools.port, user)
     client.send_query("select pg_sleep(121)")
     time.sleep(1.5)  # until the console has told whose it is
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    _will_reset(client)
     client.close()
     yield Expected("pooler_forgotten_server", late=1.0, also=("orphaned_backend",))
     world.do(
@@ -511,7 +532,7 @@ def clients_killed_while_idle_or_in_transaction(world, user, seconds):
         client.socket.close()  # without a word
         client = world.client(user)
         client.execute(begin)
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        _will_reset(client)
         client.socket.close()  # with a reset
     time.sleep(seconds)
 
@@ -578,14 +599,8 @@ def role_below_its_limit(world, user, seconds):
 
 @twin("accept_queue")
 def postmaster_that_pauses(world, user, seconds):
-    os.kill(world.server.pid, signal.SIGSTOP)
-    try:
-        with world.wire.on_client():
-            waiting = socket.create_connection((SERVER, world.server.port))
+    with _postmaster_stopped(world):
         time.sleep(1.4)
-    finally:
-        os.kill(world.server.pid, signal.SIGCONT)
-    waiting.close()
     time.sleep(max(0.0, seconds - 2))
 
 
@@ -608,18 +623,13 @@ def many_short_statements(world, user, seconds):
 
 @twin("pooler_waiting")
 def clients_that_wait_for_a_moment(world, user, seconds):
-    with world.wire.on_server():
-        holding = [WireClient(world.pools.port, user) for _ in range(2)]
+    holding, waiting = _full_pool(world, user)
+    for _ in until(3.5):  # longer than the threshold, shorter than what is long
         for client in holding:
-            client.execute("begin")
-        waiting = WireClient(world.pools.port, user)
-        waiting.send_query("select 1")
-        for _ in until(3.5):  # longer than the threshold, shorter than what is long
-            for client in holding:
-                client.execute("select 1")
-            time.sleep(0.02)
-        for client in holding:
-            client.execute("commit")
+            client.execute("select 1")
+        time.sleep(0.02)
+    for client in holding:
+        client.execute("commit")
     for client in (*holding, waiting):
         client.close()
     time.sleep(max(0.0, seconds - 4))
@@ -640,7 +650,7 @@ def client_that_leaves_after_its_query(world, user, seconds):
     with world.wire.on_server():
         client = WireClient(world.pools.port, user)
     client.execute("select 1")
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    _will_reset(client)
     client.close()
     time.sleep(seconds)
 
