@@ -9,7 +9,7 @@ class Sending:
     """What goes in as batches leaves as requests."""
 
     def __init__(self, component, config, store=None):
-        self.exporter = exporters.build(component, config, store)
+        self.exporter = exporters.build(component, exporters.way_of(component, config), store)
         self.stats = self.exporter.stats
         self._encoder = Encoder(form_of(config))
 

@@ -118,6 +118,7 @@ MAY_IMPORT = {
         "hiding",
         "opening",
         "pipeline",
+        "process",
         "recorder",
         "reporting",
         "exporters",

@@ -33,6 +33,13 @@ class Correlation:
         """A server is gone."""
         self._bound.pop(server, None)
 
+    def unbind(self, backends: Iterable[Backend]) -> None:
+        """Their namespaces are watched anew: what they were bound to is met under another number."""
+        for backend in backends:
+            if backend.connection is not None and backend.connection.closed_at is None:
+                backend.connection = None
+        self._bound.clear()
+
     def bind(self, server: Server, backends: Iterable[Backend], table: ConnectionTable) -> None:
         """Binds what is not bound yet, and follows what is.
 

@@ -28,6 +28,10 @@ class Destinations:
         self._source = names
         self._names: dict[str, str] = {}  # by address
 
+    def use(self, attribution: Attribution, names: AnswerSource[dict[str, str]] | None) -> None:
+        """Goes on with others."""
+        self._attribution, self._source = attribution, names
+
     def of(self, sides: Iterable[ClientSide]) -> list[tuple[Destination, list[Connection]]]:
         """Where the connections of these applications lead to, the most first."""
         if self._source is not None:

@@ -33,6 +33,13 @@ class Discovery:
         self._poolers = poolers
         self._warned: set[str] = set()  # of an unknown limit, by server
 
+    def use(self, sources: Sources) -> None:
+        """Goes on with others."""
+        if sources.backends is not self._sources.backends:
+            for server in self.servers.values():
+                self._sources.backends.forget(server)
+        self._sources = sources
+
     def find_servers(self, at: int) -> list[Server]:
         """Finds the servers that run now; returns those that are gone."""
         here = self._sources.finder.find() if self._sources.sees_servers else []

@@ -97,6 +97,16 @@ class EpisodeTracker:
             self._episodes[key] = episode
             self._restored[key] = at
 
+    def configure(self, max_duration: int) -> None:
+        """Another limit of a span, ns."""
+        self._max_duration = max_duration
+
+    def hold(self, at: int) -> None:
+        """What is open has the time to be met again: all that was known of connections is forgotten."""
+        for episode in self._episodes.values():
+            episode.is_restored = True
+        self._restored = dict.fromkeys(self._episodes, at)
+
     def update(
         self, findings: Iterable[Finding], sights: Mapping[str, tuple[Server, Slots | None]], now: Moment
     ) -> list[EpisodeEvent]:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgsonar.config.schema import Config, OtlpExporter, Section
+from pgsonar.config.schema import Config, OtlpExporter
 from pgsonar.errors import PgsonarError
-from pgsonar.exporters import Exporter, Outbox, build, form_of
+from pgsonar.exporters import Exporter, Outbox, Way, build, form_of, way_of
 from pgsonar.exporters.forms import Form
 from pgsonar.signals.rows import Batch, Signal
 
@@ -27,6 +27,7 @@ log = logging.getLogger("pgsonar")
 SIGNALS: tuple[Signal, ...] = ("metrics", "logs", "traces")
 IN_MEMORY = "memory"  # sending_queue.storage
 ENCODE_WITHIN = 2.0  # seconds in the end
+GONE_WITHIN = 4.0  # seconds that an exporter has which is configured no more
 
 
 class Exporting:
@@ -36,11 +37,32 @@ class Exporting:
     """
 
     def __init__(self, config: Config, directory: Path | None) -> None:
+        ways = {name: way_of(name, section) for name, section in config.exporters.items()}
+        self._config = config
         self._file = self._open_file(config, directory)
         self.exporters: dict[str, Exporter] = {
-            name: build(name, section, self._store(name, section)) for name, section in config.exporters.items()
+            name: build(name, way, self._store(name, config)) for name, way in ways.items()
         }
         self._outbox = Outbox(self._routes(config))
+
+    def prepare(self, config: Config) -> dict[str, Way]:
+        """How the exporters that another configuration has changed send. Raises ConfigError where one cannot."""
+        changed = {n: section for n, section in config.exporters.items() if self._config.exporters.get(n) != section}
+        return {name: way_of(name, section) for name, section in changed.items()}
+
+    def apply(self, config: Config, ways: dict[str, Way]) -> None:
+        """Goes on as another configuration has it, with what was prepared. What waits is sent the new way."""
+        gone = [self.exporters[name] for name in self.exporters if name not in config.exporters]
+        exporters = {name: exporter for name, exporter in self.exporters.items() if name in config.exporters}
+        for name, way in ways.items():
+            if name in exporters:
+                exporters[name].configure(*way)
+            else:
+                exporters[name] = build(name, way, self._store(name, config))
+        self.exporters, self._config = exporters, config
+        self._outbox.route(self._routes(config))
+        for exporter in gone:
+            threading.Thread(target=_close, args=(exporter, GONE_WITHIN), daemon=True).start()
 
     def export(self, batch: Batch) -> None:
         """Takes a batch for the exporters of its signal; never waits."""
@@ -79,7 +101,8 @@ class Exporting:
         file.forget_others(config.exporters)
         return file
 
-    def _store(self, name: str, section: Section) -> Store | None:
+    def _store(self, name: str, config: Config) -> Store | None:
+        section = config.exporters[name]
         in_memory = isinstance(section, OtlpExporter) and section.sending_queue.storage == IN_MEMORY
         return None if self._file is None or in_memory else self._file.of(name)
 

@@ -86,7 +86,10 @@ class FlightRecorder:
         return is_large or at - newest.began >= self._window // SEGMENTS
 
     def begin(self, header: Header, key_frame: bytes, at: int) -> None:
-        """Another segment; what is older than the window goes."""
+        """Another segment; what is older than the window goes, and what was read with another configuration."""
+        if self._header is not None and header.id != self._header.id:
+            self._end_file()
+            self._kept.clear()
         self._header = header
         if self._kept:
             self._pass_on(self._kept[-1], self._kept[-1].segment.flush())

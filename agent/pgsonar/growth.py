@@ -65,12 +65,15 @@ class IdleGrowth:
     def __init__(self, who: Callable[[Backend], str], *, idle_after: int, window: int) -> None:
         """`who` names the kind a backend is of; times are in ns."""
         self._who = who
-        self._idle_after = idle_after
-        self._window = window
         self._kinds: dict[str, dict[str, _Kind]] = {}
         self._restored: dict[str, list[_Restored]] = {}
-        self._every = min(LOOK, window // 10)
         self._last: dict[str, tuple[int, dict[str, Growth]]] = {}  # by server: the last look, and what came of it
+        self.configure(idle_after=idle_after, window=window)
+
+    def configure(self, *, idle_after: int, window: int) -> None:
+        """Other thresholds, ns; what was learned stays."""
+        self._idle_after, self._window = idle_after, window
+        self._every = min(LOOK, window // 10)
 
     def observe(self, server: str, backends: Iterable[Backend], at: int) -> dict[str, Growth]:
         """Takes one look at the sessions of a server in; returns those that grow, by who they are of."""

@@ -123,6 +123,14 @@ class Namespaces:
     def _directory(self, place: Place) -> str:
         return f"{self._proc}/{place.pid or 'self'}/net"
 
+    def use(self, *, source: str, destroy_events: str) -> list[int]:
+        """Goes on as another configuration has it; returns the namespaces that are given up until they are watched."""
+        if (source, destroy_events) == (self._source, self._destroy_events):
+            return []
+        self._source, self._destroy_events = source, destroy_events
+        self._refused.clear()
+        return self.watch((), 0)
+
     def read(self, at: int) -> list[int]:
         """Reads how the scanning goes; returns the namespaces of which changes were lost since the last time."""
         lost = []

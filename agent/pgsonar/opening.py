@@ -6,13 +6,14 @@ The rule: what is not configured is not imported either, for the memory it takes
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pgsonar.budget import Budget
 from pgsonar.client_side import ports_of
-from pgsonar.config.schema import Config
+from pgsonar.config.schema import Config, Section
 from pgsonar.model import DatabaseReading, PoolerReading
 from pgsonar.sources.applications import ApplicationFinder
 from pgsonar.sources.backends import BackendReader
@@ -31,6 +32,8 @@ from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
 from pgsonar.sources.unixdiag import read_unix_ends
 from pgsonar.world import ClientProbe, Sources
+
+Answer = TypeVar("Answer")
 
 IDLE_EVERY = 30.0  # seconds
 RESOLVE = 60.0  # seconds between two looks at what names of targets resolve to
@@ -66,8 +69,8 @@ class OpenSources(Sources):
         return [*self.databases, *self.consoles, *([self.names] if self.names else [])]
 
 
-def open_sources(config: Config) -> OpenSources:
-    """The outside world as configured. The caller closes the sampler."""
+def open_sources(config: Config, sampler: Sampler | None = None) -> OpenSources:
+    """The outside world as configured, seen by a sampler that runs already or by a new one, which the caller closes."""
     processes = Processes()
     names = ProcessNames(processes)
     namespaces = HostNamespaces(processes)
@@ -81,7 +84,7 @@ def open_sources(config: Config) -> OpenSources:
         host_id=host_id(),
     )
     return OpenSources(
-        sampler=Sampler(config.sockets.interval),
+        sampler=sampler or Sampler(config.sockets.interval),
         finder=finder,
         backends=BackendReader(processes, idle_every(config)),
         owners=OwnerReader(),
@@ -111,18 +114,58 @@ def open_sources(config: Config) -> OpenSources:
         sees_servers=config.sockets.side != "client",
         databases=open_databases(config),
         consoles=open_consoles(config),
-        logs=ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
-        if config.serverlog
-        else None,
+        logs=open_logs(config, processes),
         probe=open_probe(config),
         source=config.sockets.source,
         destroy_events=config.sockets.destroy_events,
     )
 
 
+def reopen_sources(open_now: OpenSources, before: Config, config: Config) -> OpenSources:
+    """The outside world as another configuration has it. What that does not change is kept as it is.
+
+    The caller starts the pollers that are new and stops those that are gone.
+    """
+    same = (config.sockets, idle_every(config)) == (before.sockets, idle_every(before))
+    sources = open_now if same else open_sources(config, open_now.sampler)
+    is_probing = open_now.probe is not None
+    return replace(
+        sources,
+        databases=_kept(open_now.databases, before.postgresql, config.postgresql, open_databases(config)),
+        consoles=_kept(open_now.consoles, before.pgbouncer, config.pgbouncer, open_consoles(config)),
+        names=open_now.names if same else sources.names,
+        logs=open_now.logs if config.serverlog == before.serverlog else open_logs(config, Processes()),
+        probe=open_now.probe if is_probing and wants_probe(config) else open_probe(config),
+    )
+
+
+def _kept(
+    pollers: Iterable[Poller[Answer]],
+    before: Mapping[str, Section],
+    after: Mapping[str, Section],
+    fresh: Iterable[Poller[Answer]],
+) -> tuple[Poller[Answer], ...]:
+    """The fresh pollers, but for those whose receiver has not changed: these go on."""
+    same = {f"receivers.{key}" for key, section in after.items() if before.get(key) == section}
+    running = {poller.name: poller for poller in pollers if poller.name in same}
+    return tuple(running.get(poller.name, poller) for poller in fresh)
+
+
+def open_logs(config: Config, processes: Processes) -> ServerLogs | None:
+    """The readers of the logs that are configured."""
+    if not config.serverlog:
+        return None
+    return ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
+
+
+def wants_probe(config: Config) -> bool:
+    """Whether clients may be asked if they are still there."""
+    return config.leaks is not None and config.leaks.half_open.probe
+
+
 def open_probe(config: Config) -> ClientProbe | None:
     """What asks clients whether they are still there; None unless that is wanted."""
-    if config.leaks is None or not config.leaks.half_open.probe:
+    if not wants_probe(config):
         return None
     from pgsonar.sources.keepalive import KeepaliveProbe  # noqa: PLC0415 - ctypes, for those who ask
 

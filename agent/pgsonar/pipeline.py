@@ -82,13 +82,9 @@ class Pipeline:
         self.refusals = Refusals()
         self.attribution = Attribution(sources.clients, self.poolers)
         self.discovery = Discovery(sources, self.readings, self.poolers)
-        self.rules = rules(leaks) if leaks is not None else Rules()
-        leaks = leaks or LeaksProcessor()
-        self.overrides = Overrides(self.rules, leaks)
-        self.growth = IdleGrowth(
-            who, idle_after=round(leaks.idle_leak.idle_after * 1e9), window=round(leaks.idle_leak.window * 1e9)
-        )
-        self.episodes = EpisodeTracker(new_id, round(leaks.max_duration * 1e9))
+        self.growth = IdleGrowth(who, idle_after=0, window=1)
+        self.episodes = EpisodeTracker(new_id)
+        self._judge_by(leaks)
         self._ownership = Ownership(sources.owners)
         self._closer = CloserLook(sources.sampler, self.connections)
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
@@ -111,6 +107,31 @@ class Pipeline:
             self.namespaces,
         )
         self._destinations = Destinations(self.connections, self.attribution, sources.names)
+
+    def _judge_by(self, leaks: LeaksProcessor | None) -> None:
+        self.rules = rules(leaks) if leaks is not None else Rules()
+        leaks = leaks or LeaksProcessor()
+        self.overrides = Overrides(self.rules, leaks)
+        idle = leaks.idle_leak
+        self.growth.configure(idle_after=round(idle.idle_after * 1e9), window=round(idle.window * 1e9))
+        self.episodes.configure(round(leaks.max_duration * 1e9))
+
+    def reconfigure(self, sources: Sources, leaks: LeaksProcessor | None, at: int) -> None:
+        """Goes on with other sources and thresholds. What was learned and what is open stays."""
+        self.sources = sources
+        self._judge_by(leaks)
+        self.attribution = Attribution(sources.clients, self.poolers)
+        self.discovery.use(sources)
+        self._destinations.use(self.attribution, sources.names)
+        self._ownership = Ownership(sources.owners)
+        given_up = self.namespaces.use(source=sources.source, destroy_events=sources.destroy_events)
+        if not given_up:
+            return
+        for netns in given_up:
+            self.connections.forget(netns)
+        for server in self.servers:
+            self.correlation.unbind(self.backends.of_server(server))
+        self.episodes.hold(at)
 
     # --- which servers there are ---------------------------------------------------------------------------------
 

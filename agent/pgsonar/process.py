@@ -23,6 +23,11 @@ def stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda *_: stop.set())
 
 
+def reload_on_signal(reload: threading.Event) -> None:
+    """SIGHUP asks for the configuration to be read anew."""
+    signal.signal(signal.SIGHUP, lambda *_: reload.set())
+
+
 def raise_limit_of_files() -> None:
     """As far as we may: a descriptor is kept for each backend and five for each network namespace."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -74,6 +74,11 @@ class Recorder:
             self.answers.apply(fact)
             self._waiting.append(encode(self._hiding.fact(fact)))
 
+    def begin_anew(self, config: Config, host: str, unix: int) -> None:
+        """The sources are others from here on: a key frame says what is known of them."""
+        self._header = header_of(config, self._hiding, host, unix)
+        self._has_begun = False
+
     def end_of(self, stage: Stage, moment: Moment | None, pipeline: Pipeline) -> None:
         """A tick has ended: what it was told is handed on, and then that it was."""
         if stage is Stage.FAST and not self._waiting:  # as most of them
@@ -121,6 +126,9 @@ class RecordedPipeline(Pipeline):
     def __init__(self, sources: Sources, leaks: LeaksProcessor | None, reporter: Reporter, recorder: Recorder) -> None:
         super().__init__(tapped(sources, recorder.put, recorder.answers), leaks, reporter)
         self._recorder = recorder
+
+    def reconfigure(self, sources: Sources, leaks: LeaksProcessor | None, at: int) -> None:
+        super().reconfigure(tapped(sources, self._recorder.put, self._recorder.answers), leaks, at)
 
     def discover(self, now: Moment) -> None:
         try:

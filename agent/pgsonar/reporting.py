@@ -50,6 +50,13 @@ class Reporter:
         self._names: dict[str, StickyNames] = {}
         self._exemplars: dict[str, dict[tuple[str, str], tuple[Exemplar, ...]]] = {}
 
+    def configure(self, identity: Identity, telemetry: Telemetry) -> None:
+        """Goes on as another configuration has it; only what is hidden stays as it was."""
+        self._identity = identity
+        if telemetry.metrics.clients != self.places:
+            self.places = telemetry.metrics.clients
+            self._names.clear()
+
     def names(self, server: str) -> StickyNames:
         """The clients of a server that have names of their own in its metrics."""
         return self._names.setdefault(server, StickyNames(self.places))

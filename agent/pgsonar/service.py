@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pgsonar import __version__, clock
@@ -17,24 +18,27 @@ from pgsonar.budget import Budget, Usage
 from pgsonar.clock import Due
 from pgsonar.condition import blind, degraded
 from pgsonar.config.schema import Config
+from pgsonar.errors import ConfigError, PgsonarError
 from pgsonar.exporters import Exporter
 from pgsonar.exporting import SIGNALS, Exporting
 from pgsonar.health import Health, HealthEndpoint
 from pgsonar.model import EpisodeEvent
-from pgsonar.opening import host_id, open_sources
+from pgsonar.opening import OpenSources, host_id, open_sources, reopen_sources
 from pgsonar.pipeline import Pipeline
+from pgsonar.process import set_up_log
 from pgsonar.reporting import Outlet, Reporter
 from pgsonar.signals.identity import Identity
 
 if TYPE_CHECKING:
     from pgsonar.flight import FlightRecorder
-    from pgsonar.recorder import Sink
+    from pgsonar.recorder import Recorder, Sink
     from pgsonar.storage import StateDirectory
 
 log = logging.getLogger("pgsonar")
 
 LOGIN_STOPS_WITHIN = 0.5  # seconds; a question under way ends with the process
 DISCOVER = 2.0  # seconds between looks for servers; every second while there is none
+FIRST_METRICS = 1_000_000_000  # ns after the start
 TITLES = 0.25
 SLOWEST_TITLES = 1.0  # when max_cpu stretches them
 SETTLE = 1.0
@@ -58,6 +62,17 @@ def _say_budget(budget: Budget) -> None:
         log.info("scanning every %.0f ms again, as configured", budget.interval * 1000)
 
 
+def _identity(config: Config) -> Identity:
+    return Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra=config.telemetry.resource)
+
+
+def _refuse_fixed(before: Config, after: Config) -> None:
+    """What is decided when the agent starts cannot be changed later."""
+    for key, part in FIXED.items():
+        if part(before) != part(after):
+            raise ConfigError(f"{key} cannot change while the agent runs", "restart the agent")
+
+
 def _figures(exporter: Exporter) -> dict[str, object]:
     """What an exporter has done, for the health answer."""
     stats = exporter.stats
@@ -70,12 +85,32 @@ def _figures(exporter: Exporter) -> dict[str, object]:
     }
 
 
+# What a configuration says once and for all.
+FIXED: dict[str, Callable[[Config], object]] = {
+    "extensions.file_storage": attrgetter("file_storage"),
+    "extensions.flight_recorder": attrgetter("flight_recorder"),
+    "service.telemetry.redaction": attrgetter("telemetry.redaction"),
+}
+
+
 class Service:
     """Runs until `stop` is set."""
 
-    def __init__(self, config: Config, stop: threading.Event | None = None, sink: Sink | None = None) -> None:
-        """What the pipeline reads is written to `sink` as well, else to the flight recorder, if that is on."""
+    def __init__(
+        self,
+        config: Config,
+        stop: threading.Event | None = None,
+        sink: Sink | None = None,
+        load: Callable[[], Config] | None = None,
+    ) -> None:
+        """What the pipeline reads is written to `sink` as well, else to the flight recorder, if that is on.
+
+        `load` reads the configuration anew when `reload` is set.
+        """
         self.stop = stop or threading.Event()
+        self.reload = threading.Event()
+        self._load = load
+        self._refused: str | None = None  # what is wrong with the configuration that was read last
         self._config = config
         self._state = self._open_state()
         self._kept = -1  # events that had been told when the state was written last
@@ -83,17 +118,14 @@ class Service:
         self._flight = self._open_flight_recorder()
         self._exporting = Exporting(config, self._state.path if self._state is not None else None)
         self._sources = open_sources(config)
-        identity = Identity(
-            host=socket.gethostname(),
-            host_id=host_id(),
-            version=__version__,
-            extra=config.telemetry.resource,
-        )
-        self._reporter = Reporter(self._outlets(), identity, clock.now().unix, config.telemetry, self._journal)
+        self._recorder: Recorder | None = None
+        self._reporter = Reporter(self._outlets(), _identity(config), clock.now().unix, config.telemetry, self._journal)
         self._pipeline = self._make_pipeline(self._reporter, sink or self._flight)
         self._health: HealthEndpoint | None = None
         self._waiting_said = False
         self._title_cpu = 0  # ns
+        self._titles = Due(TITLES)
+        self._metrics = Due(config.telemetry.metrics.interval, clock.now().at + FIRST_METRICS)
         self._failed_stages: set[str] = set()
 
     def _open_state(self) -> StateDirectory | None:
@@ -119,6 +151,7 @@ class Service:
 
         hiding = Hiding(config.telemetry.redaction, reporter.redaction)
         recorder = Recorder(sink, hiding, header_of(config, hiding, socket.gethostname(), clock.now().unix))
+        self._recorder = recorder
         return RecordedPipeline(self._sources, config.leaks, reporter, recorder)
 
     def _outlets(self) -> dict[str, list[Outlet]]:
@@ -147,27 +180,79 @@ class Service:
     def _work(self) -> None:
         pipeline = self._pipeline
         start = clock.now().at
-        discover, titles, look = Due(DISCOVER), Due(TITLES), Due(LOOK, start + round(LOOK * 1e9))
+        discover, look = Due(DISCOVER), Due(LOOK, start + round(LOOK * 1e9))
         settle = Due(SETTLE, start + 2_000_000_000)  # what starting took is not what running takes
-        metrics = Due(self._config.telemetry.metrics.interval, start + 1_000_000_000)
-        drain = min(DRAIN, max(self._config.sockets.interval, 0.02))
-        while not self.stop.wait(drain):
+        while not self.stop.wait(min(DRAIN, max(self._config.sockets.interval, 0.02))):
             at = clock.now().at
+            if self.reload.is_set():
+                self.reload.clear()
+                self._guard("reload", self._reload)
+                discover.next = at
             if discover(at):
                 self._guard("discovery", lambda: pipeline.discover(clock.now()))
                 self._say_waiting()
                 if not pipeline.servers and self._sources.sees_servers:
                     discover.next = at + 1_000_000_000
             self._guard("changes", pipeline.fast_tick)
-            if titles(at):
+            if self._titles(at):
                 self._guard("titles", self._read_titles)
             if look(at):
                 self._guard("detection", lambda: pipeline.slow_tick(clock.now()))
                 self._guard("state", self._keep_state)
-            if metrics(at):
+            if self._metrics(at):
                 self._guard("metrics", lambda: pipeline.export_tick(clock.now()))
             if settle(at):
-                self._guard("budget", lambda: self._keep_budget(titles))
+                self._guard("budget", self._keep_budget)
+
+    def _reload(self) -> None:
+        """Reads the configuration anew. One that is wrong is refused as a whole, and the one before runs on."""
+        if self._load is None:
+            return
+        try:
+            config = self._load()
+            _refuse_fixed(self._config, config)
+            ways = self._exporting.prepare(config)
+            sources = reopen_sources(self._sources, self._config, config)
+        except PgsonarError as error:
+            self._refused = str(error)
+            log.error(  # noqa: TRY400 - no fault of ours: the message says it all
+                "the new configuration is refused, the one before runs on: %s%s",
+                error,
+                f" (hint: {error.hint})" if error.hint else "",
+            )
+            return
+        self._refused = None
+        before, self._config = self._config, config
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        if config.telemetry.logs != before.telemetry.logs:
+            set_up_log(config.telemetry.logs)
+        self._exporting.apply(config, ways)
+        self._reporter.configure(_identity(config), config.telemetry)
+        self._metrics.set_period(config.telemetry.metrics.interval)
+        self._use(sources, before)
+        if config.health_check != before.health_check:
+            self._close_health()
+            self._open_health()
+        log.info("the configuration was read anew")
+
+    def _use(self, sources: OpenSources, before: Config) -> None:
+        """Goes on with other sources; those that stay are not disturbed."""
+        config, known = self._config, self._sources
+        if config.sockets.interval != before.sockets.interval:
+            sources.sampler.set_interval(config.sockets.interval)
+        self._sources = sources
+        if self._recorder is not None:
+            self._recorder.begin_anew(config, socket.gethostname(), clock.now().unix)
+        self._pipeline.reconfigure(sources, config.leaks, clock.now().at)
+        for poller in sources.pollers():
+            if poller not in known.pollers():
+                poller.start()
+        for poller in known.pollers():
+            if poller not in sources.pollers():
+                poller.stop(0)
+        if known.probe is not None and sources.probe is None:
+            known.probe.close()
 
     def _journal(self, events: list[EpisodeEvent]) -> None:
         """Writes down what is about to be told, so that an agent killed meanwhile tells it when it is back."""
@@ -189,7 +274,7 @@ class Service:
         self._pipeline.title_tick(clock.now().at)
         self._title_cpu += time.thread_time_ns() - begun
 
-    def _keep_budget(self, titles: Due) -> None:
+    def _keep_budget(self) -> None:
         """Looks as often as receivers.sockets.max_cpu lets it, no more often than asked."""
         budget = self._sources.budget
         before, was = budget.interval, budget.reason
@@ -198,7 +283,7 @@ class Service:
         if budget.interval == before:
             return
         self._sources.sampler.set_interval(budget.interval)
-        titles.set_period(min(TITLES * budget.stretch, SLOWEST_TITLES))
+        self._titles.set_period(min(TITLES * budget.stretch, SLOWEST_TITLES))
         if budget.reason != was:
             _say_budget(budget)
 
@@ -222,6 +307,11 @@ class Service:
             log.info("no PostgreSQL server runs here yet: waiting for one")
         elif self._pipeline.servers:
             self._waiting_said = False
+
+    def _close_health(self) -> None:
+        if self._health is not None:
+            self._health.close()
+            self._health = None
 
     def _open_health(self) -> None:
         if self._config.health_check is None:
@@ -250,6 +340,7 @@ class Service:
                 failing.append(text)
         if not pipeline.servers and self._sources.sees_servers:
             reasons.append("waiting for a first PostgreSQL server")
+        reasons += [f"the configuration was refused, the one before runs on: {self._refused}"] if self._refused else []
         reasons += degraded(pipeline)
         reasons += [store.problem for store in (self._state, self._exporting) if store is not None and store.problem]
         reasons += [f"{stage} failed {count} times" for stage, count in list(pipeline.failures.items())]
@@ -295,6 +386,5 @@ class Service:
         if self._flight is not None:
             self._flight.close()
         self._exporting.close(STOP_WITHIN)
-        if self._health is not None:
-            self._health.close()
+        self._close_health()
         self._sources.sampler.close()

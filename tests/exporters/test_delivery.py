@@ -171,11 +171,7 @@ def test_nothing_is_lost_while_nobody_listens():
     until(lambda: exporter.stats.failing_since is not None)
     assert exporter.stats.last_error == f"http://127.0.0.1:{port}/v1/logs: connection refused"
 
-    late = Receiver()
-    late._http.server_close()
-    late._http = type(late._http)(("127.0.0.1", port), late._http.RequestHandlerClass)
-    late._thread._target = late._http.serve_forever
-    with late:
+    with Receiver(port=port) as late:
         until(lambda: len(late.events) == 3)
         exporter.close(5)
 
@@ -382,8 +378,8 @@ def test_debug_prints_a_line_for_each_series_event_and_span(capsys):
 
 def test_the_http_path_brings_in_neither_grpc_nor_requests_nor_a_database_client():
     program = (
-        "import sys; from pgsonar.exporters import build; from pgsonar.config.schema import OtlpExporter; "
-        "build('otlp_http', OtlpExporter(endpoint='http://127.0.0.1:1')); "
+        "import sys; from pgsonar.exporters import way_of; from pgsonar.config.schema import OtlpExporter; "
+        "way_of('otlp_http', OtlpExporter(endpoint='http://127.0.0.1:1')); "
         "sys.exit(', '.join(sorted({'grpc', 'requests', 'psycopg', 'rich'} & sys.modules.keys())))"
     )
     source = str(Path(__file__).parents[2] / "agent")

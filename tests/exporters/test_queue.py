@@ -196,7 +196,9 @@ def test_a_full_disk_loses_nothing_and_is_said_once(tmp_path, caplog):
     try:
         file = QueueFile(disk)
         queue = Queue(SendingQueue(), file.of("x"))
-        bodies = [os.urandom(50_000).hex() for _ in range(30)]  # what does not compress
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(600_000))
+        bodies = [os.urandom(10_000).hex() for _ in range(40)]  # what does not compress
         for body in bodies:
             queue.put(request(body))
         assert "database or disk is full" in file.problem
@@ -204,13 +206,15 @@ def test_a_full_disk_loses_nothing_and_is_said_once(tmp_path, caplog):
         assert len([r for r in caplog.records if "waits in memory" in r.message]) == 1
         assert waiting(queue) == {"logs": bodies}
 
+        ballast.unlink()
         queue.put(request("there is room again"))
         assert file.problem is None
         assert queue.items_at_risk() == 0
         assert waiting(queue) == {"logs": ["there is room again"]}
+        assert waiting(Queue(SendingQueue(), file.of("x"))) == {}  # what was sent meanwhile is not sent once more
         file.close()
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_file_of_something_else_is_set_aside_and_named(tmp_path, caplog):

@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 class Receiver:
     """Collects what it is sent: `events`, `spans`, `points`, each a flat dictionary; `counts` by signal."""
 
-    def __init__(self, *, grpc: bool = False, on_event: Callable[[Record], None] | None = None) -> None:
+    def __init__(self, *, port: int = 0, grpc: bool = False, on_event: Callable[[Record], None] | None = None) -> None:
         self.events: list[Record] = []
         self.spans: list[Record] = []
         self.points: list[Record] = []
@@ -50,7 +50,7 @@ class Receiver:
         self.script: deque[Answer] = deque()
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _http_side(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), _http_side(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, name="otlp-receiver", daemon=True)
         self._grpc: Any = None

@@ -5,7 +5,7 @@ The rule: a transport is imported when an exporter of its type is configured, be
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 from pgsonar.config.schema import DebugExporter, FileExporter, OtlpExporter, RetryOnFailure, Section, SendingQueue
 from pgsonar.exporters.delivery import Transport
@@ -14,16 +14,28 @@ from pgsonar.exporters.outbox import Outbox
 from pgsonar.exporters.queue import Queue, Store
 from pgsonar.exporters.sender import Exporter
 
-__all__ = ["Exporter", "Outbox", "build", "form_of"]
+__all__ = ["Exporter", "Outbox", "Way", "build", "form_of", "way_of"]
 
 
-def build(component: str, config: Section, store: Store | None = None) -> Exporter:
-    """The exporter of a component id (`type` or `type/name`), running; a store keeps its queue over a restart."""
-    kind = component.partition("/")[0]
-    retry, bounds = RetryOnFailure(), SendingQueue()
+class Way(NamedTuple):
+    """How an exporter sends."""
+
+    transport: Transport
+    retry: RetryOnFailure
+    bounds: SendingQueue
+
+
+def way_of(component: str, config: Section) -> Way:
+    """How the exporter of a component id (`type` or `type/name`) sends. Raises ConfigError where it cannot."""
+    transport = _transport(component.partition("/")[0], config)
     if isinstance(config, OtlpExporter):
-        retry, bounds = config.retry_on_failure, config.sending_queue
-    return Exporter(component, _transport(kind, config), retry, Queue(bounds, store))
+        return Way(transport, config.retry_on_failure, config.sending_queue)
+    return Way(transport, RetryOnFailure(), SendingQueue())
+
+
+def build(component: str, way: Way, store: Store | None = None) -> Exporter:
+    """An exporter, running; a store keeps its queue over a restart."""
+    return Exporter(component, way.transport, way.retry, Queue(way.bounds, store))
 
 
 def _transport(kind: str, config: Section) -> Transport:

@@ -110,6 +110,7 @@ class ExporterStore:
     def __init__(self, file: QueueFile, exporter: str) -> None:
         self._file = file
         self._exporter = exporter
+        self._dealt_with: list[int] = []  # and still in the file, because a full disk lets nothing be removed either
 
     def load(self) -> list[Entry]:
         """What an earlier run left, the oldest first, without bodies."""
@@ -134,8 +135,11 @@ class ExporterStore:
 
     def remove(self, number: int) -> None:
         """Forgets a request."""
+        self._dealt_with.append(number)
         sql = "delete from request where exporter = ? and number = ?"
-        self._file.run(lambda database: database.execute(sql, [self._exporter, number]), None)
+        rows = [(self._exporter, dealt_with) for dealt_with in self._dealt_with]
+        if self._file.run(lambda database: database.executemany(sql, rows) is not None, otherwise=False):
+            self._dealt_with.clear()
 
     def emptied(self) -> None:
         """A queue that had grown large is empty again."""

@@ -28,12 +28,9 @@ class Outbox:
     """Encodes for the exporters of each signal. `routes` gives them with the form that each wants."""
 
     def __init__(self, routes: Mapping[Signal, Sequence[tuple[Exporter, Form]]]) -> None:
-        self._encoders: dict[Form, Encoder] = {}
+        self._encoders: dict[Form, Encoder] = {}  # they remember what was encoded last
         self._routes: dict[Signal, dict[Form, list[Exporter]]] = {}
-        for signal, exporters in routes.items():
-            for exporter, form in exporters:
-                self._encoders.setdefault(form, Encoder(form))
-                self._routes.setdefault(signal, {}).setdefault(form, []).append(exporter)
+        self.route(routes)
         self._batches: deque[Batch] = deque()
         self._changed = threading.Condition()
         self._handed_over = 0
@@ -41,6 +38,16 @@ class Outbox:
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="pgsonar-outbox", daemon=True)
         self._thread.start()
+
+    def route(self, routes: Mapping[Signal, Sequence[tuple[Exporter, Form]]]) -> None:
+        """Other exporters from the next batch on."""
+        by_form: dict[Signal, dict[Form, list[Exporter]]] = {}
+        encoders: dict[Form, Encoder] = {}
+        for signal, exporters in routes.items():
+            for exporter, form in exporters:
+                encoders[form] = self._encoders.get(form) or encoders.get(form) or Encoder(form)
+                by_form.setdefault(signal, {}).setdefault(form, []).append(exporter)
+        self._encoders, self._routes = self._encoders | encoders, by_form
 
     def export(self, batch: Batch) -> None:
         """Takes a batch."""

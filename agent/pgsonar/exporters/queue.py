@@ -60,7 +60,7 @@ class Queue:
     """The requests of one exporter. Not thread-safe: its exporter's lock is held by whoever calls."""
 
     def __init__(self, bounds: SendingQueue, store: Store | None = None) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self._store = store
         self._lanes: dict[Signal, deque[Entry]] = {signal: deque() for signal in SIGNALS}
         self.bytes = 0
@@ -128,8 +128,8 @@ class Queue:
 
     def expire(self, sending: Collection[Entry]) -> list[Entry]:
         """Drops, the oldest first, what is too old or too much; returns it. What is being sent does not count."""
-        allowed = time.time() - self._bounds.max_age
-        most, most_bytes = self._bounds.queue_size + len(sending), self._bounds.max_bytes + sum(e.size for e in sending)
+        allowed = time.time() - self.bounds.max_age
+        most, most_bytes = self.bounds.queue_size + len(sending), self.bounds.max_bytes + sum(e.size for e in sending)
         dropped = []
         while (entry := self._oldest(sending)) is not None:
             is_too_much = len(self) > most or self.bytes > most_bytes

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from pgsonar.config.schema import RetryOnFailure
+from pgsonar.config.schema import RetryOnFailure, SendingQueue
 from pgsonar.exporters.delivery import Refused, Retryable, TooLarge, Transport
 from pgsonar.exporters.encoding import Encoded, halves
 from pgsonar.exporters.queue import SIGNALS, Entry, Queue
@@ -82,6 +82,16 @@ class Exporter:
             self._queue.put(encoded)
             self._keep_bounds()
             self._changed.notify()
+
+    def configure(self, transport: Transport, retry: RetryOnFailure, bounds: SendingQueue) -> None:
+        """Goes on with what waits, another way; what is on its way ends as it began."""
+        with self._changed:
+            before, self._transport, self._retry = self._transport, transport, retry
+            self._queue.bounds = bounds
+            for lane in self._lanes.values():  # what another backend could not do says nothing of this one
+                lane.resume_at, lane.pause, lane.too_large = 0.0, None, None
+            self._changed.notify()
+        before.close()
 
     def lose(self, signal: Signal, items: int, reason: str) -> None:
         """Counts what never became a request."""
