@@ -92,6 +92,7 @@ MAY_IMPORT = {
         "world",
     ),
     "process": ("config.schema",),
+    "memory": ("config.schema", "exporting"),
     "once": (
         "model",
         "clock",
@@ -116,6 +117,7 @@ MAY_IMPORT = {
         "flight",
         "health",
         "hiding",
+        "memory",
         "opening",
         "pipeline",
         "process",

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgsonar.config.schema import Config, OtlpExporter
+from pgsonar.config.schema import IN_MEMORY, Config, OtlpExporter
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import Exporter, Outbox, Way, build, form_of, way_of
 from pgsonar.exporters.forms import Form
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("pgsonar")
 
 SIGNALS: tuple[Signal, ...] = ("metrics", "logs", "traces")
-IN_MEMORY = "memory"  # sending_queue.storage
 ENCODE_WITHIN = 2.0  # seconds in the end
 GONE_WITHIN = 4.0  # seconds that an exporter has which is configured no more
 
@@ -39,6 +38,7 @@ class Exporting:
     def __init__(self, config: Config, directory: Path | None) -> None:
         ways = {name: way_of(name, section) for name, section in config.exporters.items()}
         self._config = config
+        self.refuses_metrics = False
         self._file = self._open_file(config, directory)
         self.exporters: dict[str, Exporter] = {
             name: build(name, way, self._store(name, config)) for name, way in ways.items()
@@ -66,7 +66,15 @@ class Exporting:
 
     def export(self, batch: Batch) -> None:
         """Takes a batch for the exporters of its signal; never waits."""
-        self._outbox.export(batch)
+        if self.refuses_metrics and batch.signal == "metrics":
+            self._outbox.lose(batch, "the agent has come near its memory limit")
+        else:
+            self._outbox.export(batch)
+
+    def shed(self) -> None:
+        """Gives up half of what waits in memory only, the oldest first."""
+        for exporter in self.exporters.values():
+            exporter.shed()
 
     def settle(self, seconds: float) -> bool:
         """Waits until all that was taken is in the queues; False when that takes longer."""

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from pgsonar.signals.identity import Identity
 
 if TYPE_CHECKING:
     from pgsonar.flight import FlightRecorder
+    from pgsonar.memory import MemoryLimit
     from pgsonar.recorder import Recorder, Sink
     from pgsonar.storage import StateDirectory
 
@@ -122,11 +124,22 @@ class Service:
         self._reporter = Reporter(self._outlets(), _identity(config), clock.now().unix, config.telemetry, self._journal)
         self._pipeline = self._make_pipeline(self._reporter, sink or self._flight)
         self._health: HealthEndpoint | None = None
+        self._memory: MemoryLimit | None = None
+        self._limit_memory()
         self._waiting_said = False
         self._title_cpu = 0  # ns
         self._titles = Due(TITLES)
         self._metrics = Due(config.telemetry.metrics.interval, clock.now().at + FIRST_METRICS)
         self._failed_stages: set[str] = set()
+
+    def _limit_memory(self) -> None:
+        """As configured, from now on."""
+        settings = self._config.memory_limiter
+        self._memory, self._exporting.refuses_metrics = None, False
+        if settings is not None:
+            from pgsonar.memory import MemoryLimit  # noqa: PLC0415 - ctypes, for those who limit it
+
+            self._memory, self._check_memory = MemoryLimit(settings), Due(settings.check_interval)
 
     def _open_state(self) -> StateDirectory | None:
         if self._config.file_storage is None:
@@ -201,6 +214,8 @@ class Service:
                 self._guard("state", self._keep_state)
             if self._metrics(at):
                 self._guard("metrics", lambda: pipeline.export_tick(clock.now()))
+            if self._memory is not None and self._check_memory(at):
+                self._guard("memory", partial(self._memory.keep, self._exporting))
             if settle(at):
                 self._guard("budget", self._keep_budget)
 
@@ -231,6 +246,8 @@ class Service:
         self._reporter.configure(_identity(config), config.telemetry)
         self._metrics.set_period(config.telemetry.metrics.interval)
         self._use(sources, before)
+        if config.memory_limiter != before.memory_limiter:
+            self._limit_memory()
         if config.health_check != before.health_check:
             self._close_health()
             self._open_health()
@@ -342,7 +359,8 @@ class Service:
             reasons.append("waiting for a first PostgreSQL server")
         reasons += [f"the configuration was refused, the one before runs on: {self._refused}"] if self._refused else []
         reasons += degraded(pipeline)
-        reasons += [store.problem for store in (self._state, self._exporting) if store is not None and store.problem]
+        parts = [part for part in (self._state, self._exporting, self._memory) if part is not None]
+        reasons += [part.problem for part in parts if part.problem]
         reasons += [f"{stage} failed {count} times" for stage, count in list(pipeline.failures.items())]
         servers = [
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())

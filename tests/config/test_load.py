@@ -200,3 +200,29 @@ def test_without_a_file_the_health_check_is_on():
 
 def test_debug_alone_can_be_chosen_without_a_file():
     assert load([], ["exporters.debug="], {}).exporters == {"debug": DebugExporter()}
+
+
+def test_the_memory_limiter_is_on_where_a_pipeline_names_it(read):
+    pipelines = "service: {pipelines: {metrics: {receivers: [sockets], processors: [%s], exporters: [debug]}}}"
+    declared = "processors: {memory_limiter: {limit_mib: 100}}\nexporters: {debug: }\n"
+
+    assert read(declared + pipelines % "memory_limiter").memory_limiter.limit_mib == 100
+    assert read(declared + pipelines % "").memory_limiter is None
+
+
+@pytest.mark.parametrize("settings", ["", "limit_mib: 10", "limit_mib: 100, spike_limit_mib: 100"])
+def test_a_memory_limit_that_cannot_be_kept_is_refused(refused, settings):
+    assert "processors.memory_limiter." in refused(f"processors: {{memory_limiter: {{{settings}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("storage", "extensions", "is_known"),
+    [("memory", "", True), ("file_storage", "file_storage", True), ("file_storage", "", False), ("disk", "", False)],
+)
+def test_a_queue_is_kept_where_there_is_a_storage(read, refused, storage, extensions, is_known):
+    exporters = f"exporters: {{otlp_http: {{sending_queue: {{storage: {storage}}}}}}}"
+    text = f"{exporters}\nservice: {{extensions: [{extensions}]}}"
+    if is_known:
+        assert read(text).exporters["otlp_http"].sending_queue.storage == storage
+    else:
+        assert "exporters.otlp_http.sending_queue.storage" in refused(text)

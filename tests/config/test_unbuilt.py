@@ -12,7 +12,6 @@ REFUSED = {
     "exporters: {otlp_http: {temporality: delta}}": "exporters.otlp_http.temporality: delta",
     "exporters: {otlp_grpc/a: {preset: datadog}}": "exporters.otlp_grpc/a.preset",
     "exporters: {otlp_http: {profile: lean}}": "exporters.otlp_http.profile",
-    "exporters: {otlp_http: {sending_queue: {storage: file_storage}}}": "exporters.otlp_http.sending_queue.storage",
     "service: {telemetry: {metrics: {endpoint: 'localhost:8888'}}}": "service.telemetry.metrics.endpoint",
 }
 

@@ -305,3 +305,19 @@ def test_a_kill_loses_nothing_that_was_put(tmp_path):
 
     assert found[: len(told)] == told
     assert len(found) - len(told) <= 1  # written, and killed before it was told
+
+
+def test_the_older_half_of_what_is_only_in_memory_is_given_up(tmp_path):
+    file = QueueFile(tmp_path)
+    store = Full(file.of("x"))
+    queue = Queue(SendingQueue(), store)
+    queue.put(request("on disk"))
+    store.is_full = True
+    for text in ("1", "2", "3"):
+        queue.put(request(text))
+    sending = queue.first("logs")
+    dropped = queue.shed([sending])
+
+    assert [entry.number for entry in dropped] == [2, 3]
+    assert waiting(queue) == {"logs": ["on disk", "3"]}
+    file.close()

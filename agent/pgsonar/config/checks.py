@@ -6,8 +6,9 @@ The rule: a check names the key and what is expected; a file is opened here only
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pgsonar.config import schema
 from pgsonar.config.addresses import display, grpc_problem, host_port_problem, port_problem, url_problem
@@ -19,6 +20,8 @@ from pgsonar.config.units import ByteSize, Duration
 _SHORTEST_INTERVAL = Duration(0.001)
 _CLIENTS_MOST = 1000
 _MEMORY_LEAST = ByteSize(1 << 20)
+_LIMIT_LEAST = 48  # MiB
+_LIMIT_HINT = "the agent takes some 40 MiB without a login, and waits in memory on top of that"
 _KEY_LEAST, _KEY_MOST = 16, 64  # characters; the most that BLAKE2b takes
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")  # what gRPC takes as well
@@ -29,25 +32,11 @@ def check_components(components: Components, problems: Problems) -> None:
     for kind, sections in components.sections.items():
         for component_id, section in sections.items():
             key = f"{kind}.{component_id}"
-            if isinstance(section, schema.SocketsReceiver):
-                _check_sockets(section, key, problems)
-            elif isinstance(section, schema.PostgresqlReceiver | schema.PgbouncerReceiver):
-                _check_login(section, key, problems)
-            elif isinstance(section, schema.ServerlogReceiver) and not section.include:
-                problems.error(f"{key}.include", "names no file", "for example [/var/log/postgresql/*.log]")
-            elif isinstance(section, schema.LeaksProcessor):
-                _check_leaks(section, key, problems)
-            elif isinstance(section, schema.OtlpExporter):
+            if isinstance(section, schema.OtlpExporter):
                 _check_otlp(section, type_of(component_id), key, problems)
-            elif isinstance(section, schema.FileExporter):
-                _check_file(section, key, problems)
-            elif isinstance(section, schema.HealthCheck):
-                _tell(f"{key}.endpoint", host_port_problem(section.endpoint, listens=True), section.endpoint, problems)
-            elif isinstance(section, schema.FileStorage):
-                if not section.directory.startswith("/"):
-                    problems.error(f"{key}.directory", f"expected an absolute path, got {section.directory!r}")
-            elif isinstance(section, schema.FlightRecorder):
-                _check_flight_recorder(section, key, problems)
+            for section_type, check in _CHECKS.items():
+                if isinstance(section, section_type):
+                    check(section, key, problems)
 
 
 def check_telemetry(telemetry: schema.Telemetry, problems: Problems) -> None:
@@ -82,6 +71,20 @@ def check_numbered(telemetry: schema.Telemetry, extensions: Mapping[str, schema.
             )
 
 
+def check_storage(components: Components, extensions: Mapping[str, schema.Section], problems: Problems) -> None:
+    """Where queues are kept must be there."""
+    enabled = components.of_type("extensions", "file_storage") or "file_storage"
+    known = [schema.IN_MEMORY, *([enabled] if "file_storage" in extensions else [])]
+    for component_id, section in components.sections["exporters"].items():
+        storage = section.sending_queue.storage if isinstance(section, schema.OtlpExporter) else None
+        if storage is not None and storage not in known:
+            problems.error(
+                f"exporters.{component_id}.sending_queue.storage",
+                f"{storage} is no enabled extension of type file_storage",
+                f"write {' or '.join(known)}, or name it in service.extensions",
+            )
+
+
 def _check_sockets(sockets: schema.SocketsReceiver, key: str, problems: Problems) -> None:
     _at_least(sockets.interval, f"{key}.interval", problems)
     for index, target in enumerate(sockets.targets if isinstance(sockets.targets, list) else []):
@@ -104,6 +107,14 @@ def _check_login(login: schema.PostgresqlReceiver | schema.PgbouncerReceiver, ke
     if login.password is not None and login.password_command is not None:
         problems.error(f"{key}.password_command", "stands beside a password", "write one of the two")
     _at_least(login.collection_interval, f"{key}.collection_interval", problems, Duration(1))
+
+
+def _check_memory(memory: schema.MemoryLimiter, key: str, problems: Problems) -> None:
+    _at_least(memory.check_interval, f"{key}.check_interval", problems)
+    if memory.limit_mib < _LIMIT_LEAST:
+        problems.error(f"{key}.limit_mib", f"expected at least {_LIMIT_LEAST}, got {memory.limit_mib}", _LIMIT_HINT)
+    if memory.spike_limit_mib is not None and not 0 <= memory.spike_limit_mib < memory.limit_mib:
+        problems.error(f"{key}.spike_limit_mib", f"expected less than the limit, got {memory.spike_limit_mib}")
 
 
 def _check_leaks(leaks: schema.LeaksProcessor, key: str, problems: Problems) -> None:
@@ -221,3 +232,31 @@ def _tell(key: str, problem: str | None, endpoint: str, problems: Problems) -> N
 def _at_least(interval: Duration, key: str, problems: Problems, least: Duration = _SHORTEST_INTERVAL) -> None:
     if interval < least:
         problems.error(key, f"expected at least {least}, got {interval}")
+
+
+def _check_logs(serverlog: schema.ServerlogReceiver, key: str, problems: Problems) -> None:
+    if not serverlog.include:
+        problems.error(f"{key}.include", "names no file", "for example [/var/log/postgresql/*.log]")
+
+
+def _check_health(health: schema.HealthCheck, key: str, problems: Problems) -> None:
+    _tell(f"{key}.endpoint", host_port_problem(health.endpoint, listens=True), health.endpoint, problems)
+
+
+def _check_directory(storage: schema.FileStorage, key: str, problems: Problems) -> None:
+    if not storage.directory.startswith("/"):
+        problems.error(f"{key}.directory", f"expected an absolute path, got {storage.directory!r}")
+
+
+_CHECKS: dict[type[schema.Section], Callable[[Any, str, Problems], None]] = {
+    schema.SocketsReceiver: _check_sockets,
+    schema.PostgresqlReceiver: _check_login,
+    schema.PgbouncerReceiver: _check_login,
+    schema.ServerlogReceiver: _check_logs,
+    schema.LeaksProcessor: _check_leaks,
+    schema.MemoryLimiter: _check_memory,
+    schema.FileExporter: _check_file,
+    schema.HealthCheck: _check_health,
+    schema.FileStorage: _check_directory,
+    schema.FlightRecorder: _check_flight_recorder,
+}

@@ -24,7 +24,7 @@ TYPES: dict[str, dict[str, type[Section]]] = {
 }
 _ALIASES = {"otlp": "otlp_grpc", "otlphttp": "otlp_http"}  # the Collector's older names of exporters
 _ALWAYS = {"receivers": "sockets", "processors": "leaks"}
-_ONE_ONLY = ("sockets", "leaks", "health_check", "file_storage", "flight_recorder")
+_ONE_ONLY = ("sockets", "leaks", "memory_limiter", "health_check", "file_storage", "flight_recorder")
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pgsonar.config.checks import check_components, check_numbered, check_telemetry
+from pgsonar.config.checks import check_components, check_numbered, check_storage, check_telemetry
 from pgsonar.config.components import TYPES, Components, read_components
 from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import SIGNALS, Environment
@@ -23,6 +23,7 @@ from pgsonar.config.schema import (
     FlightRecorder,
     HealthCheck,
     LeaksProcessor,
+    MemoryLimiter,
     PgbouncerReceiver,
     Pipelines,
     PostgresqlReceiver,
@@ -53,6 +54,7 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
     environment.warn_of_unused()
     check_components(components, problems)
     check_telemetry(service.telemetry, problems)
+    check_storage(components, extensions, problems)
     check_numbered(service.telemetry, extensions, problems)
     problems.stop_if_any()
     health, recorder = extensions.get("health_check"), extensions.get("flight_recorder")
@@ -62,7 +64,8 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
         postgresql=_used("receivers", PostgresqlReceiver, components, pipelines),
         pgbouncer=_used("receivers", PgbouncerReceiver, components, pipelines),
         serverlog=_used("receivers", ServerlogReceiver, components, pipelines),
-        leaks=_leaks(components, pipelines),
+        leaks=_processor(LeaksProcessor, components, pipelines),
+        memory_limiter=_processor(MemoryLimiter, components, pipelines),
         exporters=_used("exporters", Section, components, pipelines),
         pipelines=pipelines,
         health_check=health if isinstance(health, HealthCheck) else None,
@@ -103,11 +106,12 @@ def _sockets(components: Components) -> SocketsReceiver:
     return section if isinstance(section, SocketsReceiver) else SocketsReceiver()
 
 
-def _leaks(components: Components, pipelines: Pipelines) -> LeaksProcessor | None:
+def _processor(of: type[Used], components: Components, pipelines: Pipelines) -> Used | None:
+    """The only processor of a type, if a pipeline uses it."""
     for signal in SIGNALS:
         for processor in getattr(getattr(pipelines, signal), "processors", []):
             section = components.get("processors", processor)
-            if isinstance(section, LeaksProcessor):
+            if isinstance(section, of):
                 return section
     return None
 

@@ -173,6 +173,18 @@ class LeaksProcessor(Section, frozen=True):
     max_duration: Duration = Duration(6 * 3600)
 
 
+class MemoryLimiter(Section, frozen=True):
+    """How much memory the agent may take.
+
+    Above the limit less the spike no metrics are taken in, so that what is told of leaks has room; above the limit what
+    waits in memory only is given up, the oldest first.
+    """
+
+    limit_mib: int = 0  # must be set
+    spike_limit_mib: int | None = None  # a fifth of the limit
+    check_interval: Duration = Duration(1)
+
+
 class OwnerRule(Section, frozen=True):
     """Who is called for what matches."""
 
@@ -199,6 +211,9 @@ class RetryOnFailure(Section, frozen=True):
     max_interval: Duration = Duration(30)
     max_elapsed_time: Duration = Duration(0)
     multiplier: float = 1.5
+
+
+IN_MEMORY = "memory"  # a storage that needs no extension
 
 
 class SendingQueue(Section, frozen=True):
@@ -339,7 +354,11 @@ type_of_receiver: dict[str, type[Section]] = {
     "pgbouncer": PgbouncerReceiver,
     "serverlog": ServerlogReceiver,
 }
-type_of_processor: dict[str, type[Section]] = {"leaks": LeaksProcessor, "owners": OwnersProcessor}
+type_of_processor: dict[str, type[Section]] = {
+    "leaks": LeaksProcessor,
+    "memory_limiter": MemoryLimiter,
+    "owners": OwnersProcessor,
+}
 type_of_exporter: dict[str, type[Section]] = {
     "otlp_http": OtlpExporter,
     "otlp_grpc": OtlpExporter,
@@ -363,6 +382,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pgbouncer: dict[str, PgbouncerReceiver]
     serverlog: dict[str, ServerlogReceiver]
     leaks: LeaksProcessor | None  # None: no pipeline uses it
+    memory_limiter: MemoryLimiter | None
     exporters: dict[str, Section]  # only those a pipeline uses
     pipelines: Pipelines
     health_check: HealthCheck | None

@@ -21,7 +21,6 @@ REFUSED: tuple[tuple[type[schema.Section], str, tuple[object, ...] | None], ...]
     (schema.OtlpExporter, "temporality", ("delta",)),
     (schema.OtlpExporter, "preset", None),
     (schema.OtlpExporter, "profile", None),
-    (schema.SendingQueue, "storage", None),
     (schema.TelemetryMetrics, "endpoint", None),
 )
 

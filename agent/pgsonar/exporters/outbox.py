@@ -58,7 +58,7 @@ class Outbox:
             self._done += dropped is not None
             self._changed.notify_all()
         if dropped is not None:
-            self._lose(dropped, "the encoder is behind")
+            self.lose(dropped, "the encoder is behind")
 
     def settle(self, seconds: float) -> bool:
         """Waits until what was handed over is in the queues; False when that takes longer."""
@@ -96,13 +96,14 @@ class Outbox:
                 requests = self._encoders[form].encode(batch)
             except Exception as error:
                 log.exception("a batch of %s could not be encoded", batch.signal)
-                self._lose(batch, f"could not be encoded: {error!r}", form)
+                self.lose(batch, f"could not be encoded: {error!r}", form)
                 continue
             for exporter in exporters:
                 for request in requests:
                     exporter.put(request)
 
-    def _lose(self, batch: Batch, reason: str, only: Form | None = None) -> None:
+    def lose(self, batch: Batch, reason: str, only: Form | None = None) -> None:
+        """Counts a batch that is not sent to the exporters of its signal."""
         rows = [row for _, resource_rows in batch.resources for row in resource_rows]
         items = sum(len(row.points) if isinstance(row, MetricRow) else 1 for row in rows)
         for form, exporters in self._routes.get(batch.signal, {}).items():

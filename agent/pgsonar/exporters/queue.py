@@ -139,6 +139,16 @@ class Queue:
             dropped.append(entry)
         return dropped
 
+    def shed(self, sending: Collection[Entry]) -> list[Entry]:
+        """Drops the older half of what waits in memory only, but for what is being sent; returns it."""
+        mine = sorted(
+            (e for lane in self._lanes.values() for e in lane if e.body is not None), key=attrgetter("number")
+        )
+        dropped = [entry for entry in mine[: (len(mine) + 1) // 2] if entry not in sending]
+        for entry in dropped:
+            self.remove(entry)
+        return dropped
+
     def _oldest(self, sending: Collection[Entry]) -> Entry | None:
         """Only the first of a lane is ever being sent."""
         firsts = (next((e for e in lane if e not in sending), None) for lane in self._lanes.values())

@@ -98,6 +98,11 @@ class Exporter:
         with self._changed:
             self._fail(self._lanes[signal], signal, items, reason, "")
 
+    def shed(self) -> None:
+        """Gives up half of what waits in memory only, the oldest first."""
+        with self._changed:
+            self._note_dropped(self._queue.shed(self._on_their_way()), "the agent is at its memory limit")
+
     def close(self, seconds: float) -> int:
         """Sends what can be sent within `seconds`; returns how many items are lost because they are still unsent."""
         with self._changed:
@@ -223,14 +228,19 @@ class Exporter:
     # --- what is counted and said, under the lock ----------------------------------------------------------------
 
     def _keep_bounds(self) -> None:
-        sending = [lane.entry for lane in self._lanes.values() if lane.entry is not None and lane.is_on_its_way]
-        for dropped in self._queue.expire(sending):
+        self._note_dropped(self._queue.expire(self._on_their_way()), "the queue is full")
+
+    def _on_their_way(self) -> list[Entry]:
+        return [lane.entry for lane in self._lanes.values() if lane.entry is not None and lane.is_on_its_way]
+
+    def _note_dropped(self, entries: list[Entry], reason: str) -> None:
+        for dropped in entries:
             lane, items = self._lanes[dropped.signal], dropped.items
             if lane.entry is dropped:  # part of it may have arrived
                 items = sum(piece.items for piece in lane.pieces)
                 lane.entry = None
             self.stats.dropped[dropped.signal] += items
-            self._say("queue", f"exporter {self.name}: the queue is full, the oldest data is dropped and counted")
+            self._say("queue", f"exporter {self.name}: {reason}, the oldest data is dropped and counted")
         self._note_queue()
 
     def _note_queue(self) -> None:
