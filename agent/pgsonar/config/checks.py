@@ -1,13 +1,12 @@
-"""What types cannot say: bounds, endpoints, files that must be there.
+"""What types cannot say: bounds, endpoints, what goes with what.
 
-The rule: a check names the key and what is expected; a file is opened here only to say early that it cannot be.
+The rule: a check names the key and what is expected, and looks at nothing but the configuration.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pgsonar.config import schema
@@ -17,6 +16,7 @@ from pgsonar.config.environment import SIGNALS
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.units import ByteSize, Duration
 
+NOT_GRPC = tuple(f"{signal}_endpoint" for signal in SIGNALS)  # one channel, one endpoint
 _SHORTEST_INTERVAL = Duration(0.001)
 _CLIENTS_MOST = 1000
 _MEMORY_LEAST = ByteSize(1 << 20)
@@ -181,10 +181,10 @@ def _check_patience(otlp: schema.OtlpExporter, key: str, problems: Problems) -> 
 
 
 def _check_grpc(otlp: schema.OtlpExporter, key: str, problems: Problems) -> None:
-    for signal in SIGNALS:
-        if getattr(otlp, f"{signal}_endpoint") is not None:
+    for signal, name in zip(SIGNALS, NOT_GRPC, strict=True):
+        if getattr(otlp, name) is not None:
             hint = f"declare an exporter otlp_grpc/{signal}"
-            problems.error(f"{key}.{signal}_endpoint", "only otlp_http has an endpoint for each signal", hint)
+            problems.error(f"{key}.{name}", "only otlp_http has an endpoint for each signal", hint)
     if otlp.tls.insecure_skip_verify:
         hint = "set tls.ca_file to the issuer of the certificate, or use otlp_http"
         problems.error(f"{key}.tls.insecure_skip_verify", "gRPC cannot skip the check of a certificate", hint)
@@ -195,23 +195,6 @@ def _check_tls(tls: schema.TlsClient, key: str, problems: Problems) -> None:
         problems.error(f"{key}.key_file", "is required with cert_file")
     if tls.key_file and not tls.cert_file:
         problems.error(f"{key}.cert_file", "is required with key_file")
-    for name in ("ca_file", "cert_file", "key_file"):
-        path = getattr(tls, name)
-        if path is None:
-            continue
-        try:
-            Path(path).open("rb").close()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            reason = error.strerror if isinstance(error, OSError) else "not the name of a file"
-            problems.error(f"{key}.{name}", f"{path!r} cannot be read: {reason}")
-
-
-def _check_file(exporter: schema.FileExporter, key: str, problems: Problems) -> None:
-    path = Path(exporter.path)
-    if not exporter.path or path.is_dir():
-        problems.error(f"{key}.path", f"expected the name of a file, got {exporter.path!r}")
-    elif not path.parent.is_dir():
-        problems.error(f"{key}.path", f"the directory {str(path.parent)!r} does not exist", f"mkdir -p {path.parent}")
 
 
 def _check_flight_recorder(recorder: schema.FlightRecorder, key: str, problems: Problems) -> None:
@@ -232,6 +215,11 @@ def _tell(key: str, problem: str | None, endpoint: str, problems: Problems) -> N
 def _at_least(interval: Duration, key: str, problems: Problems, least: Duration = _SHORTEST_INTERVAL) -> None:
     if interval < least:
         problems.error(key, f"expected at least {least}, got {interval}")
+
+
+def _check_file(file: schema.FileExporter, key: str, problems: Problems) -> None:
+    if not file.path:
+        problems.error(f"{key}.path", "expected the name of a file, got ''")
 
 
 def _check_logs(serverlog: schema.ServerlogReceiver, key: str, problems: Problems) -> None:

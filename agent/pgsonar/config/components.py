@@ -90,6 +90,7 @@ class _Reader:
             component_type = type_of(component_id)
             if component_id != written_id:
                 self.problems.warn(key, f"{type_of(written_id)} is an alias, write {component_type}")
+                self.problems.origins.rename(key, f"{kind}.{component_id}")
             if component_id in sections:
                 self.problems.error(key, f"is {component_id}, which is declared already")
             elif component_type in _ONE_ONLY and any(type_of(other) == component_type for other in sections):
@@ -114,5 +115,5 @@ class _Reader:
             return None
         section = TYPES[kind][component_type]
         if section is schema.OtlpExporter:
-            settings = self.environment.fill(component_type, settings)
+            settings = self.environment.fill(key, component_type, settings)
         return to_section(section, settings, key, self.problems)

@@ -21,8 +21,10 @@ from pgsonar.config.reading import Document
 
 SIGNALS = ("metrics", "logs", "traces")
 _OTLP = "OTEL_EXPORTER_OTLP_"
+_RESOURCE = "service.telemetry.resource"
 _EXPORTER_OF_PROTOCOL = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
 _TLS_FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
+_VARIABLE_OF = {key: name for name, key in _TLS_FILES.items()}  # others are called as the key is
 _SIGNAL_PREFIXES = tuple(f"{signal.upper()}_" for signal in SIGNALS)
 _PER_SIGNAL = ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "INSECURE", *_TLS_FILES)
 _TEMPORALITY = f"{_OTLP}METRICS_TEMPORALITY_PREFERENCE"
@@ -56,12 +58,17 @@ class Environment:
         attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES", self._set.get("OTEL_RESOURCE_ATTRIBUTES", ""))
         if name := self._set.get("OTEL_SERVICE_NAME"):
             attributes["service.name"] = name
+            self._problems.origins.note_below(f"{_RESOURCE}.service.name", name, "OTEL_SERVICE_NAME")
+        self._problems.origins.note_below(_RESOURCE, attributes, "OTEL_RESOURCE_ATTRIBUTES")
         return attributes
 
     def metric_interval(self) -> str | None:
         """OTEL_METRIC_EXPORT_INTERVAL as a duration of ours."""
-        self._used.add("OTEL_METRIC_EXPORT_INTERVAL")
-        return self._milliseconds("OTEL_METRIC_EXPORT_INTERVAL")
+        variable = "OTEL_METRIC_EXPORT_INTERVAL"
+        self._used.add(variable)
+        interval = self._milliseconds(variable)
+        self._problems.origins.note_below("service.telemetry.metrics.interval", interval, variable)
+        return interval
 
     def defaults(self) -> Defaults:
         """The default OTLP exporter, with everything the variables say."""
@@ -78,9 +85,11 @@ class Environment:
         settings = {f"{signal}_endpoint": one.own_endpoint for signal, one in found.items() if one.own_endpoint}
         if general := self._endpoint(first.type, f"{_OTLP}ENDPOINT"):
             settings["endpoint"] = general
-        return Defaults({first.type: settings | first.settings}, dict.fromkeys(SIGNALS, first.type))
+        settings |= first.settings
+        self._note(f"exporters.{first.type}", first.type, settings, "metrics")
+        return Defaults({first.type: settings}, dict.fromkeys(SIGNALS, first.type))
 
-    def fill(self, exporter_type: str, written: Document) -> Document:
+    def fill(self, key: str, exporter_type: str, written: Document) -> Document:
         """A declared OTLP exporter, with what the variables add where the file names no endpoint."""
         if any(written.get(key) for key in ("endpoint", *(f"{signal}_endpoint" for signal in SIGNALS))):
             return written
@@ -92,14 +101,15 @@ class Environment:
         variables = {"endpoint": f"{_OTLP}ENDPOINT"}
         if exporter_type == "otlp_http":
             variables |= {f"{signal}_endpoint": f"{_OTLP}{signal.upper()}_ENDPOINT" for signal in SIGNALS}
-        for key, variable in variables.items():
+        for name, variable in variables.items():
             if endpoint := self._endpoint(exporter_type, variable):
-                added[key] = endpoint
+                added[name] = endpoint
         if written.get("headers") is None and f"{_OTLP}HEADERS" in self._set:
             added["headers"] = self._pairs(f"{_OTLP}HEADERS", self._set[f"{_OTLP}HEADERS"])
             self._used.add(f"{_OTLP}HEADERS")
         if exporter_type == "otlp_grpc" and "endpoint" in added and written.get("tls") is None:
             added["tls"] = {"insecure": self._insecure()}
+        self._note(key, exporter_type, added, "")
         return written | added
 
     def warn_of_unused(self) -> None:
@@ -124,6 +134,7 @@ class Environment:
                 endpoint = {"endpoint": self._endpoint(one.type, f"{_OTLP}ENDPOINT")}
             of_signal[signal] = f"{one.type}/{signal}"
             exporters[of_signal[signal]] = endpoint | one.settings
+            self._note(f"exporters.{of_signal[signal]}", one.type, exporters[of_signal[signal]], signal)
         return Defaults(exporters, of_signal)
 
     def _exporter(self, signal: str) -> _Exporter:
@@ -154,6 +165,22 @@ class Environment:
             settings["endpoint"] = own or self._endpoint(exporter_type, general) or without_scheme(_DEFAULT_GRPC)
             own = None
         return _Exporter(exporter_type, own, settings)
+
+    def _note(self, key: str, exporter_type: str, settings: Document, signal: str) -> None:
+        """Says of each setting of an exporter at `key` which variable it came from."""
+        for name, value in settings.items():
+            if name == "tls":
+                self._note(f"{key}.tls", exporter_type, value, signal)
+                continue
+            if name.endswith("_endpoint"):
+                found = self._find("ENDPOINT", name.removesuffix("_endpoint"))
+            elif name == "insecure" and "://" in (self._find("ENDPOINT", signal) or ("", ""))[1]:
+                found = self._find("ENDPOINT", signal)  # a scheme says it
+            else:
+                is_general = exporter_type == "otlp_http" and name == "endpoint"
+                found = self._find(_VARIABLE_OF.get(name, name.upper()), "" if is_general else signal)
+            if found:
+                self._problems.origins.note_below(f"{key}.{name}", value, found[0])
 
     def _find(self, name: str, signal: str) -> tuple[str, str] | None:
         """The variable of this signal, else the general one, with its text."""

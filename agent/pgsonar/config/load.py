@@ -7,7 +7,7 @@ below what, from the bottom: the defaults of the schema, the OTEL_* variables, t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,8 +15,10 @@ from pgsonar.config.checks import check_components, check_numbered, check_storag
 from pgsonar.config.components import TYPES, Components, read_components
 from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import SIGNALS, Environment
+from pgsonar.config.files import check_files
+from pgsonar.config.origins import Origins
 from pgsonar.config.problems import Problems, allowed_hint
-from pgsonar.config.reading import Document, merge, read_all
+from pgsonar.config.reading import Document, files_of, merge, read_all
 from pgsonar.config.schema import (
     Config,
     FileStorage,
@@ -39,27 +41,45 @@ from pgsonar.errors import ConfigError
 Used = TypeVar("Used", bound=Section)
 
 
+class Loaded(NamedTuple):
+    """A configuration with its components as they were declared, and where each value came from."""
+
+    config: Config
+    components: Components
+    origins: Origins
+    files: list[str]
+
+
 def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, str]) -> Config:
-    """Reads `--config` files and `--set` settings. Raises ConfigError with everything that is wrong."""
+    """Reads `--config` files and `--set` settings to run here. Raises ConfigError with everything that is wrong."""
+    return read(paths, settings, environ).config
+
+
+def read(
+    paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, str], *, is_for_here: bool = True
+) -> Loaded:
+    """The same with its origins. Where it is not for this machine, files that it names may be missing: a warning."""
     problems = Problems()
-    document = _document(paths, settings, environ, problems)
+    files = _files(paths, problems)
+    document = _document(files, settings, environ, problems)
     environment = Environment(environ, problems)
-    service, extensions_written = _service(document.get("service"), environment, problems, has_file=bool(paths))
+    service, extensions_written = _service(document.get("service"), environment, problems, has_file=bool(files))
     components = read_components(document, environment, problems)
     pipelines = wire(service.pipelines, components, problems)
     # Without a file there is nobody who could have asked for the health check, and probes expect one: it is on.
     extensions = extensions_on(
-        service.extensions if extensions_written else None, components, problems, health_by_default=not paths
+        service.extensions if extensions_written else None, components, problems, health_by_default=not files
     )
     environment.warn_of_unused()
     check_components(components, problems)
     check_telemetry(service.telemetry, problems)
     check_storage(components, extensions, problems)
     check_numbered(service.telemetry, extensions, problems)
+    check_files(components, problems, is_for_here=is_for_here)
     problems.stop_if_any()
     health, recorder = extensions.get("health_check"), extensions.get("flight_recorder")
     storage = extensions.get("file_storage")
-    return Config(
+    config = Config(
         sockets=_sockets(components),
         postgresql=_used("receivers", PostgresqlReceiver, components, pipelines),
         pgbouncer=_used("receivers", PgbouncerReceiver, components, pipelines),
@@ -74,13 +94,27 @@ def load(paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, st
         telemetry=service.telemetry,
         warnings=problems.warnings,
     )
+    return Loaded(config, components, problems.origins, files)
+
+
+def _files(paths: Sequence[str], problems: Problems) -> list[str]:
+    """What `--config` names, directories by what they hold."""
+    files = []
+    for path in paths:
+        found = files_of(path)
+        if not found:
+            problems.warn(path, "holds no file that ends in .yaml or .yml")
+        files += found
+    return files
 
 
 def _document(
-    paths: Sequence[str], settings: Sequence[str], environ: Mapping[str, str], problems: Problems
+    files: Sequence[str], settings: Sequence[str], environ: Mapping[str, str], problems: Problems
 ) -> Document:
     try:
-        document: Document = substitute(read_all(paths, settings), environ, problems)
+        written = read_all(files, settings, problems.origins)
+        problems.origins.note_references(written, environ)
+        document: Document = substitute(written, environ, problems)
     except RecursionError:  # an anchor whose value holds its own alias
         raise ConfigError("the configuration contains itself", "look for a YAML alias (*name) in its anchor") from None
     allowed = (*TYPES, "service")

@@ -9,20 +9,22 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pgsonar.config.origins import Origins
+from pgsonar.config.secrets import may_be_secret
 from pgsonar.errors import ConfigError
-
-_SECRET_KEYS = {"headers", "password", "password_command", "redaction"}
 
 
 @dataclass(slots=True)
 class Problems:
-    """Errors (each with a hint) and warnings, in the order they were met."""
+    """Errors (each with a hint) and warnings, in the order they were met. Errors say where the key was written."""
 
+    origins: Origins = field(default_factory=Origins)
     errors: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def error(self, key: str, what: str, hint: str = "") -> None:
-        told = (f"{key}: {what}", hint)
+        place = self.origins.place(key)
+        told = (f"{key}: {what} ({place})" if place else f"{key}: {what}", hint)
         if told not in self.errors:  # one variable may serve three signals
             self.errors.append(told)
 
@@ -58,7 +60,7 @@ def near_hint(name: object, allowed: Iterable[str]) -> str:
 
 def shown(value: object, key: str) -> str:
     """A value as an error may quote it."""
-    if any(part in _SECRET_KEYS for part in key.split(".")):
+    if may_be_secret(key):
         return "another kind of value" if not isinstance(value, str) else "another text"
     if value is None:
         return "nothing"

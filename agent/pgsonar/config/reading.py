@@ -1,4 +1,4 @@
-"""YAML files and `--set` settings, read and laid over one another into one plain mapping.
+"""YAML files, directories of them and `--set` settings, laid over one another into one plain mapping.
 
 The rule: files are merged in the order given (mappings merge; lists, scalars and null replace), settings come last.
 What cannot be read is named by file, line and column; nothing of a setting's value is quoted, it may be a secret.
@@ -6,18 +6,20 @@ What cannot be read is named by file, line and column; nothing of a setting's va
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pgsonar.config.origins import Origins
 from pgsonar.errors import ConfigError
 
 Document = dict[str, Any]
 
 # Their keys may hold dots: `--set service.telemetry.resource.service.name=x` sets `service.name` in `resource`.
 _FREE_KEYS = {"resource", "headers"}
+_SUFFIXES = (".yaml", ".yml")
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,8 +45,15 @@ class _Loader(yaml.SafeLoader):
 
 def parse_yaml(text: str, origin: str) -> Any:
     """One YAML document. `origin` is what an error calls the text."""
+    return _parsed(text, origin)[0]
+
+
+def _parsed(text: str, origin: str) -> tuple[Any, yaml.Node | None]:
+    """A document, and its nodes, which know their lines."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return (None if node is None else loader.construct_document(node)), node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark else origin
@@ -57,23 +66,50 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: nested too deeply") from None
 
 
-def read_file(path: str) -> Document:
-    """The mapping in a file; an empty file is an empty mapping."""
+def files_of(path: str) -> list[str]:
+    """A file, or those of a directory that end in .yaml or .yml, in the order of their names.
+
+    Hidden ones are left out; what editors and packagers leave beside a file ends otherwise (`~`, `.rpmsave`).
+    """
+    try:
+        if not Path(path).is_dir():
+            return [path]
+        found = [one for one in sorted(Path(path).iterdir()) if one.suffix in _SUFFIXES and one.name[0] != "."]
+        return [str(one) for one in found if not one.is_dir()]
+    except OSError as error:
+        hint = "allow this user to enter the directory"
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint) from None
+
+
+def read_file(path: str) -> tuple[Document, dict[str, str]]:
+    """The mapping in a file, and the place of each key (`file:line`); an empty file is an empty mapping."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", "check the name given with --config") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    content = parse_yaml(text, path)
+    content, node = _parsed(text, path)
     if content is None:
-        return {}
+        return {}, {}
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path}: expected a mapping, got {'a list' if isinstance(content, list) else 'a single value'}",
             "a file has the keys receivers, processors, exporters, extensions and service",
         )
-    return content
+    return content, {key: f"{path}:{line}" for key, line in _lines(node, "")}
+
+
+def _lines(node: yaml.Node | None, key: str) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:  # merge keys were resolved when the document was made
+            inner = f"{key}.{name.value}" if key else str(name.value)
+            yield inner, name.start_mark.line + 1
+            yield from _lines(value, inner)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield f"{key}[{index}]", value.start_mark.line + 1
+            yield from _lines(value, f"{key}[{index}]")
 
 
 def read_setting(setting: str) -> Document:
@@ -111,11 +147,15 @@ def merge(below: Document, above: Document) -> Document:
     return merged
 
 
-def read_all(paths: Sequence[str], settings: Sequence[str]) -> Document:
-    """Every file and setting, merged."""
+def read_all(files: Sequence[str], settings: Sequence[str], origins: Origins) -> Document:
+    """Every file and setting, merged; where each value stands is noted."""
     document: Document = {}
-    for path in paths:
-        document = merge(document, read_file(path))
+    for file in files:
+        content, places = read_file(file)
+        origins.note("", content, places)
+        document = merge(document, content)
     for setting in settings:
-        document = merge(document, read_setting(setting))
+        content = read_setting(setting)
+        origins.note("", content, "--set")
+        document = merge(document, content)
     return document

@@ -11,10 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pgsonar.config.origins import REFERENCE, VARIABLE
 from pgsonar.config.problems import Problems
 
-_REFERENCE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$\{")
-_VARIABLE = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _HINT = "write ${env:NAME} or ${env:NAME:-default}, and $$ for a dollar sign"
 
 
@@ -34,10 +33,10 @@ def substitute(value: Any, environ: Mapping[str, str], problems: Problems, key: 
     if not isinstance(value, str) or "$" not in value:
         return value
     before = len(problems.errors)
-    text = _REFERENCE.sub(lambda match: _replacement(match, environ, problems, key), value)
+    text = REFERENCE.sub(lambda match: _replacement(match, environ, problems, key), value)
     if len(problems.errors) > before:
         return None  # as if it were not written, so that one mistake makes one error
-    alone = _REFERENCE.fullmatch(value)
+    alone = REFERENCE.fullmatch(value)
     return Substituted(text) if alone and alone[1] is not None else text
 
 
@@ -45,7 +44,7 @@ def _replacement(match: re.Match[str], environ: Mapping[str, str], problems: Pro
     if match[0] == "$$":
         return "$"
     inner = match[1]
-    variable = _VARIABLE.fullmatch(inner) if inner is not None else None
+    variable = VARIABLE.fullmatch(inner) if inner is not None else None
     if variable is None:
         problems.error(key, "a ${...} that cannot be understood", _HINT)
         return ""

@@ -50,7 +50,7 @@ class Duration(float):
             rest = rest[match.end() :]
         if rest or not text.strip() or not math.isfinite(total):
             raise ValueError(f"expected a duration such as 100ms, 5s or 1h30m, got {text!r}")
-        return cls(total)
+        return cls(round(total, 9))  # whole nanoseconds: what is printed reads back as the same
 
     def __str__(self) -> str:
         for unit, seconds in (("h", 3600), ("m", 60)):
@@ -72,7 +72,7 @@ class Percent(float):
         return cls(float(match[1]) / 100)
 
     def __str__(self) -> str:
-        return f"{self * 100:g}%"
+        return f"{self * 100:.15g}%"  # all digits that a float has, less the last, which is noise
 
 
 class ByteSize(int):
