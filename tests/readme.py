@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pgsonar.commands import COMMANDS
 from pgsonar.signals.catalog import metric_table
 
 ROOT = Path(__file__).parents[1]
@@ -11,7 +12,9 @@ README = ROOT / "README.md"
 def tables():
     """By the name that stands in the README's marks."""
     screen = (ROOT / "tests" / "views" / "scan_80.txt").read_text(encoding="utf-8").strip()
+    commands = "\n".join(f"{f'pgsonar {command.name}':<22}# {command.summary}" for command in COMMANDS)
     return {
+        "commands": f"```sh\n{commands}\n```",
         "metrics": metric_table(),
         "screen": f"```text\n{screen}\n```",
         "figures": (ROOT / "benchmarks" / "results" / "table.md").read_text(encoding="utf-8").strip(),

@@ -45,7 +45,7 @@ def test_every_make_target_it_names_exists():
 
 
 def test_every_command_it_names_exists_and_every_command_is_named():
-    named = set(re.findall(r"pgsonar (run|scan|validate|demo|doctor|top|replay|record|diagnose)\b", README))
+    named = set(re.findall(r"pgsonar (run|scan|validate|components|print-config|demo|doctor|replay|record)\b", README))
 
     assert named == {command.name for command in COMMANDS}
 

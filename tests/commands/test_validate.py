@@ -60,7 +60,9 @@ def test_a_wrong_configuration_ends_with_2(capsys):
 
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith("pgsonar: receivers.sockets.intervall: unknown key\n  hint: did you mean interval?")
+    assert printed.err.startswith(
+        "pgsonar: receivers.sockets.intervall: unknown key (--set)\n  hint: did you mean interval?"
+    )
 
 
 def test_nothing_but_the_configuration_is_imported():

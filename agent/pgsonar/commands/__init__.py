@@ -35,6 +35,8 @@ COMMANDS = (
     Command("record", "pgsonar.commands.record", "record what the agent reads into a file"),
     Command("replay", "pgsonar.commands.replay", "play recordings, also with other thresholds"),
     Command("validate", "pgsonar.commands.validate", "check a configuration, and show where signals go"),
+    Command("print-config", "pgsonar.commands.print_config", "print the configuration, and where each value came from"),
+    Command("components", "pgsonar.commands.components", "list what a configuration can name, with its keys"),
     Command("demo", "pgsonar.commands.demo", "leak connections of a PostgreSQL of its own, and find them"),
 )
 
@@ -77,7 +79,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _top_parser() -> argparse.ArgumentParser:
     """What answers `--help` and `--version`, and refuses other options."""
-    commands = "\n".join(f"  {command.name:<10} {command.summary}" for command in COMMANDS)
+    commands = "\n".join(f"  {command.name:<12} {command.summary}" for command in COMMANDS)
     parser = argparse.ArgumentParser(
         prog="pgsonar",
         usage="pgsonar [-h] [--version] COMMAND ...",

@@ -1,18 +1,23 @@
-"""Checks a configuration and shows where each signal comes from and goes to. Needs no server and no privilege."""
+"""Checks a configuration and shows where each signal comes from and goes to.
+
+Runs on any machine: no file but the configuration is opened, no name resolved, nothing asked. A file that is named and
+is not on this machine is a warning here, and an error of `pgsonar run`. Exit code 2: the configuration is wrong.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import textwrap
 
 from pgsonar.commands.options import add_config_options
-from pgsonar.config.addresses import display
-from pgsonar.config.load import load
+from pgsonar.config.addresses import DEFAULT_ENDPOINTS, display
+from pgsonar.config.load import read
 from pgsonar.config.schema import Config, FileExporter, OtlpExporter, Section
 
 _SIGNALS = ("metrics", "logs", "traces")
-_DEFAULT_ENDPOINTS = {"otlp_http": "http://localhost:4318", "otlp_grpc": "localhost:4317"}
+_WIDTH = 80
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the pipelines of a configuration without errors; errors are raised."""
-    config = load(arguments.config, arguments.set, os.environ)
+    config = read(arguments.config, arguments.set, os.environ, is_for_here=False).config
     sys.stdout.write("\n".join(report_lines(config)) + "\n")
     return 0
 
@@ -44,7 +49,8 @@ def report_lines(config: Config) -> list[str]:
     lines.append(f"  health:  {f'http://{config.health_check.endpoint}' if config.health_check else 'off'}")
     if config.file_storage is not None:
         lines.append(f"  state:   {config.file_storage.directory}")
-    lines += [f"warning: {warning}" for warning in config.warnings]
+    for warning in config.warnings:
+        lines += textwrap.wrap(f"warning: {warning}", _WIDTH, subsequent_indent="  ", break_long_words=False)
     return lines
 
 
@@ -56,5 +62,5 @@ def _destination(exporter_id: str, exporter: Section, signal: str) -> str:
     exporter_type = exporter_id.partition("/")[0]
     if exporter_type == "otlp_http" and (own := getattr(exporter, f"{signal}_endpoint")):
         return display(own)
-    endpoint = display(exporter.endpoint or _DEFAULT_ENDPOINTS[exporter_type])
+    endpoint = display(exporter.endpoint or DEFAULT_ENDPOINTS[exporter_type])
     return f"{endpoint.rstrip('/')}/v1/{signal}" if exporter_type == "otlp_http" else endpoint

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+DEFAULT_ENDPOINTS = {"otlp_http": "http://localhost:4318", "otlp_grpc": "localhost:4317"}  # OTLP's own
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]@]*):(\d+)", re.ASCII)
 
 
