@@ -1,6 +1,10 @@
 """Tells what works here and what does not: servers, sockets, logins, logs, what is missing and what that costs.
 
-Exit code 0: all that is configured works. 1: something does not, or no server was found.
+With --send-test this host is not looked at. Instead one metric, one event and one span, all called pgsonar.test, go
+through every exporter once, those signals that the pipelines send there, and what each backend answers is told.
+
+Exit code 0: all that is configured works; with --send-test: every backend accepted what it was sent. 1: something does
+not, or no server was found.
 """
 
 from __future__ import annotations
@@ -8,16 +12,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
+import socket
 import sys
 from collections.abc import Iterator
 
 from pgsonar import __version__, clock
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
+from pgsonar.config.schema import Config, FileExporter, OtlpExporter, PrometheusExporter, Section
+from pgsonar.config.secrets import scrub
+from pgsonar.exporters.trial import Answer, attempt
+from pgsonar.exporting import SIGNALS
 from pgsonar.model import BackendKind, Sight
 from pgsonar.once import look, opened, target_text
-from pgsonar.opening import OpenSources
+from pgsonar.opening import OpenSources, host_id
 from pgsonar.pipeline import Pipeline
+from pgsonar.signals.identity import Identity
+from pgsonar.signals.trial import TEST, marked
 from pgsonar.signals.words import count
 from pgsonar.sources.privileges import CAPABILITIES, privileges
 from pgsonar.verdicts import Seen
@@ -29,20 +41,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options."""
     add_config_options(parser)
     add_format_option(parser)
+    parser.add_argument(
+        "--send-test",
+        action="store_true",
+        help="try the exporters instead of looking at this host; PostgreSQL need not run here",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Looks at everything once and reports."""
-    with opened(load(arguments.config, arguments.set, os.environ)) as (pipeline, sources):
-        seen = look(pipeline, sources).servers
-        checks = [*agent(), *servers(pipeline, sources, seen), *client_side(pipeline, sources)]
-        checks += [*poolers(pipeline), *logins(sources), *logs(pipeline)]
+    config = load(arguments.config, arguments.set, os.environ)
+    checks = list(exporters(config)) if arguments.send_test else this_host(config)
     if arguments.format == "json":
         json.dump([check._asdict() for check in checks], sys.stdout)
         sys.stdout.write("\n")
     else:
         sys.stdout.write("\n".join(doctor_lines(checks)) + "\n")
     return 1 if any(check.state == "broken" for check in checks) else 0
+
+
+def this_host(config: Config) -> list[Check]:
+    """Everything that can be seen from here."""
+    with opened(config) as (pipeline, sources):
+        seen = look(pipeline, sources).servers
+        checks = [*agent(), *servers(pipeline, sources, seen), *client_side(pipeline, sources)]
+        return [*checks, *poolers(pipeline), *logins(sources), *logs(pipeline)]
+
+
+def exporters(config: Config) -> Iterator[Check]:
+    """What each backend says to a test of every signal that goes there."""
+    identity = Identity(
+        host=socket.gethostname(), host_id=host_id(), version=__version__, extra=config.telemetry.resource
+    )
+    trace_id = secrets.randbits(128) or 1
+    batches = marked(identity.agent(), clock.now().unix, trace_id, secrets.randbits(64) or 1)
+    if not config.exporters:
+        yield Check("EXPORTERS", "no pipeline has one: nothing is sent anywhere", "broken")
+        return
+    yield Check("TEST", f"{TEST} with {TEST}.id = {trace_id:032x}, which is the trace id as well")
+    for name, exporter in config.exporters.items():
+        area = f"EXPORTER {name}"
+        if isinstance(exporter, PrometheusExporter):
+            yield Check(area, f"is scraped at http://{exporter.endpoint}/metrics: nothing was sent")
+            continue
+        wanted = [batches[signal] for signal in SIGNALS if name in _exporters_of(config, signal)]
+        for answer in attempt(name, exporter, wanted):
+            yield _told(area, answer, exporter)
+
+
+def _exporters_of(config: Config, signal: str) -> list[str]:
+    pipeline = getattr(config.pipelines, signal)
+    return [] if pipeline is None else list(pipeline.exporters)
+
+
+def _told(area: str, answer: Answer, exporter: Section) -> Check:
+    said = answer.said
+    if isinstance(exporter, OtlpExporter):
+        said = scrub(said, exporter)
+    elif answer.is_accepted:
+        said = f"written to {exporter.path}" if isinstance(exporter, FileExporter) else "printed"
+    said = "".join(character if character.isprintable() else " " for character in said)
+    took = "" if answer.seconds is None else f" ({answer.seconds * 1000:.0f} ms)"
+    state = "ok" if answer.is_accepted else "broken"
+    return Check(area, f"{answer.signal}: {said}{took}", state, remedy=answer.hint)
 
 
 def agent() -> Iterator[Check]:

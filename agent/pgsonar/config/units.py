@@ -72,7 +72,8 @@ class Percent(float):
         return cls(float(match[1]) / 100)
 
     def __str__(self) -> str:
-        return f"{self * 100:.15g}%"  # all digits that a float has, less the last, which is noise
+        number = f"{self * 100:.12f}".rstrip("0").rstrip(".")  # further digits are the float's own noise
+        return f"{number}%"
 
 
 class ByteSize(int):

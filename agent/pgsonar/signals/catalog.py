@@ -14,6 +14,7 @@ from pgsonar.signals.leak_metrics import LEAK_METRICS
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metric import Metric
 from pgsonar.signals.server_metrics import SERVER_METRICS
+from pgsonar.signals.trial import SENTENCE, TEST, TEST_METRIC
 
 EVENTS: tuple[tuple[str, str], ...] = (
     ("pgsonar.leak.opened", "A leak episode reached its threshold; carries the ids of the span that will end it."),
@@ -22,14 +23,25 @@ EVENTS: tuple[tuple[str, str], ...] = (
         "It grew worse, came to wake somebody, gained members or a cause, or is still open.",
     ),
     ("pgsonar.leak.resolved", "It ended, was lost from sight, or the agent stopped."),
+    (TEST, SENTENCE),
 )
-SPANS: tuple[tuple[str, str], ...] = (("pgsonar.leak", "One ended episode, from the first symptom to the end."),)
+SPANS: tuple[tuple[str, str], ...] = (
+    ("pgsonar.leak", "One ended episode, from the first symptom to the end."),
+    (TEST, SENTENCE),
+)
 
 
 def metric_table() -> str:
     """The catalog as the Markdown tables of the README."""
     lines = ["| metric | kind | unit | attributes | what it is |", "| --- | --- | --- | --- | --- |"]
-    metrics: list[Metric[Any]] = [*SERVER_METRICS, *LEAK_METRICS, *LOGIN_METRICS, *POOLER_METRICS[1:], *AGENT_METRICS]
+    metrics: list[Metric[Any]] = [
+        *SERVER_METRICS,
+        *LEAK_METRICS,
+        *LOGIN_METRICS,
+        *POOLER_METRICS[1:],
+        *AGENT_METRICS,
+        TEST_METRIC,
+    ]
     for metric in metrics:
         attributes = ", ".join(f"`{name}`" for name in metric.attributes) or "-"
         lines.append(f"| `{metric.name}` | {metric.kind} | `{metric.unit}` | {attributes} | {metric.sentence} |")
