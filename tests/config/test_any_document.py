@@ -4,12 +4,15 @@ import json
 from contextlib import suppress
 
 import msgspec
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgsonar.config import schema
-from pgsonar.config.load import load
+from pgsonar.config.effective import effective, trace
+from pgsonar.config.load import read
 from pgsonar.config.schema import Config
+from pgsonar.config.writing import yaml_lines
 from pgsonar.errors import ConfigError
 
 SECTIONS = [one for one in vars(schema).values() if isinstance(one, type) and issubclass(one, schema.Section)]
@@ -31,6 +34,7 @@ WORDS = [
     "\0",
     "é",
 ]
+ENVIRON = {"X": "\x01", "LIST": "[a, {b: c}]"}
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*WORDS, *sorted(NAMES)])
 KEYS = st.sampled_from(sorted(NAMES))
 DOCUMENTS = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5))
@@ -57,7 +61,17 @@ def test_any_document_is_read_or_refused(document):
     if not isinstance(document, dict):
         return
     written = [f"{key}={json.dumps(value)}" for key, value in document.items()]
-    config = None
+    loaded = None
     with suppress(ConfigError):
-        config = load([], written, {"X": "\x01", "LIST": "[a, {b: c}]"})
-    assert config is None or isinstance(config, Config)
+        loaded = read([], written, ENVIRON)
+    assert loaded is None or isinstance(loaded.config, Config)
+    if loaded is not None:
+        assert_prints_as_itself(loaded)
+
+
+def assert_prints_as_itself(loaded):
+    """What print-config makes of it with --show-secrets is read back as the same."""
+    document = effective(loaded.config, loaded.components)
+    lines = yaml_lines(trace(document, loaded.origins, shows_secrets=True))
+    again = read([], [f"{key}={json.dumps(value)}" for key, value in yaml.safe_load("\n".join(lines)).items()], ENVIRON)
+    assert effective(again.config, again.components) == document

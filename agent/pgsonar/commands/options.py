@@ -12,8 +12,9 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         "--config",
         action="append",
         default=[],
-        metavar="FILE",
-        help="a configuration in YAML; may be repeated, later files win (default: none, the OTEL_* variables decide)",
+        metavar="PATH",
+        help="a configuration in YAML, or a directory of *.yaml and *.yml, read in the order of their names; "
+        "may be repeated, later files win (default: none, the OTEL_* variables decide)",
     )
     parser.add_argument(
         "--set",
