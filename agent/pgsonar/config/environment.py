@@ -24,7 +24,10 @@ _OTLP = "OTEL_EXPORTER_OTLP_"
 _RESOURCE = "service.telemetry.resource"
 _EXPORTER_OF_PROTOCOL = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
 _TLS_FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
-_VARIABLE_OF = {key: name for name, key in _TLS_FILES.items()}  # others are called as the key is
+_VARIABLE_OF = {  # others are called as the key is
+    **{key: name for name, key in _TLS_FILES.items()},
+    "temporality": "METRICS_TEMPORALITY_PREFERENCE",
+}
 _SIGNAL_PREFIXES = tuple(f"{signal.upper()}_" for signal in SIGNALS)
 _PER_SIGNAL = ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "INSECURE", *_TLS_FILES)
 _TEMPORALITY = f"{_OTLP}METRICS_TEMPORALITY_PREFERENCE"

@@ -30,7 +30,7 @@ def in_its_place(key: str, value: object, written: str | None) -> str | None:
         return None
     is_secret = any(part in _KEYS for part in key.split(".")) or key.endswith(".redaction.key")
     shown = REDACTED
-    if not is_secret and "://" in value:
+    if not is_secret and ("://" in value or key.endswith(("endpoint", "_url"))):
         shown = display(value)
         is_secret = shown != value
     if not is_secret:
@@ -40,9 +40,10 @@ def in_its_place(key: str, value: object, written: str | None) -> str | None:
 
 def scrub(text: str, exporter: OtlpExporter) -> str:
     """What somebody said of an exporter, without its secrets: a backend may repeat what it was sent."""
-    for name in ("endpoint", "metrics_endpoint", "logs_endpoint", "traces_endpoint"):
-        url = (getattr(exporter, name) or "").rstrip("/")
-        text = text.replace(url, display(url)) if url else text
+    for name in exporter.__struct_fields__:
+        url = getattr(exporter, name)
+        if name.endswith(("endpoint", "_url")) and isinstance(url, str) and url:
+            text = text.replace(url.rstrip("/"), display(url.rstrip("/")))
     for value in exporter.headers.values():
         for secret in (value, *value.split()):
             text = text.replace(secret, "[redacted]") if len(secret) >= _WORTH_HIDING else text
