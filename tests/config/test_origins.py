@@ -2,8 +2,10 @@
 
 import pytest
 
+from pgsonar.config.effective import trace, values
 from pgsonar.config.load import read
-from pgsonar.config.origins import Origins
+from pgsonar.config.origins import PRESET, Origins
+from pgsonar.config.secrets import REDACTED
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 
@@ -146,6 +148,18 @@ def test_variables_fill_what_a_file_leaves_open_and_lie_below_it(origins):
 def test_what_is_noted_below_adds_to_a_mapping_and_overrides_nothing():
     found = Origins()
     found.note("e", {"headers": {"a": "1"}, "timeout": None}, "file:1")
-    found.note_below("e", {"headers": {"a": "2", "b": "2"}, "timeout": "5s"}, "preset x")
+    found.note_below("e", {"headers": {"a": "2", "b": "2"}, "timeout": "5s"}, f"{PRESET}x")
 
     assert [found.of(f"e.{key}") for key in ("headers.a", "headers.b", "timeout")] == ["file:1", "preset x", "preset x"]
+
+
+def test_what_a_preset_supplies_is_no_secret():
+    found = Origins()
+    found.note("e", {"headers": {"a": "mine"}}, "file:1")
+    found.note_below("e", {"headers": {"b": "theirs"}}, f"{PRESET}x")
+    tree = trace({"headers": {"a": "mine", "b": "theirs"}}, found, shows_secrets=False, key="e")
+
+    assert [(one.value, one.origin) for one in values(tree)] == [
+        (REDACTED, "file:1, redacted"),
+        ("theirs", "preset x"),
+    ]

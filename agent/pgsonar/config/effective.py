@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from pgsonar.config.addresses import DEFAULT_ENDPOINTS
 from pgsonar.config.components import Components, type_of
 from pgsonar.config.environment import SIGNALS
-from pgsonar.config.origins import Origins, children
+from pgsonar.config.origins import PRESET, Origins, children
 from pgsonar.config.reading import Document
 from pgsonar.config.schema import Config, OtlpExporter, Section
 from pgsonar.config.secrets import in_its_place
@@ -70,11 +70,13 @@ def trace(document: Any, origins: Origins, *, shows_secrets: bool, key: str = ""
         named = (place for place, _ in children(key, document) if origins.written(place))
         return Value(key, document, origins.of(next(named, key)))
     written = origins.written(key)
-    instead = None if shows_secrets else in_its_place(key, document, written)
+    origin = origins.of(key)
+    is_public = shows_secrets or origin.startswith(PRESET)
+    instead = None if is_public else in_its_place(key, document, written)
     if instead is None:
-        return Value(key, document, origins.of(key))
+        return Value(key, document, origin)
     is_reference = instead == written
-    return Value(key, instead, origins.of(key) + ("" if is_reference else ", redacted"), is_reference)
+    return Value(key, instead, origin if is_reference else f"{origin}, redacted", is_reference)
 
 
 def values(tree: Tree) -> Iterator[Value]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 DEFAULT = "default"
+PRESET = "preset "  # and its name
 REFERENCE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$\{")
 VARIABLE = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
