@@ -13,7 +13,11 @@ from pgsonar.config.load import load
 from pgsonar.errors import ConfigError
 
 # Without which a type is refused.
-NEEDED = {"file": ["exporters.file.path=x"], "serverlog": ["receivers.serverlog.include=[x]"]}
+NEEDED = {
+    "memory_limiter": ["processors.memory_limiter.limit_mib=100"],
+    "file": ["exporters.file.path=x"],
+    "serverlog": ["receivers.serverlog.include=[x]"],
+}
 
 
 @pytest.fixture

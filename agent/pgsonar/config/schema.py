@@ -180,7 +180,7 @@ class MemoryLimiter(Section, frozen=True):
     waits in memory only is given up, the oldest first.
     """
 
-    limit_mib: int = 0  # must be set
+    limit_mib: int
     spike_limit_mib: int | None = None  # a fifth of the limit
     check_interval: Duration = Duration(1)
 
