@@ -5,102 +5,18 @@ OTLP/HTTP, and with `max_cpu: 100%`, so that nothing slows it down. PGSONAR_CHUR
 come and go.
 """
 
-import json
 import math
 import os
-import subprocess
-import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
-from worlds import rows, say
+from agents import MB, Agent, cpu_seconds, database, resident
+from worlds import say
 
 from pgsonar.demo.clients import WireClient
-from pgsonar.demo.postgres import Postgres, embedded_binaries
-from pgsonar.demo.receiver import Receiver
 
-SESSIONS = 50  # a row for each end: 100 of the 10000 are on the port
 WARM_UP = 5.0
-MB = 1 << 20
-
-
-def cpu_seconds(pid):
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
-    return total / 1e9
-
-
-def resident(pid):
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmRSS")
-
-
-class Agent:
-    """`pgsonar run` on one server."""
-
-    def __init__(self, folder, port, receiver, interval, max_cpu="100%"):
-        self.figures = folder / "out.jsonl"
-        self.figures.unlink(missing_ok=True)
-        config = folder / "agent.yaml"
-        config.write_text(
-            f"receivers: {{sockets: {{interval: {interval}, max_cpu: {max_cpu}, targets: [{{port: {port}}}]}}}}\n"
-            f"exporters: {{otlp_http: {{endpoint: 'http://127.0.0.1:{receiver}'}}, file: {{path: {self.figures}}}}}\n"
-            "service:\n"
-            "  pipelines:\n"
-            "    metrics: {receivers: [sockets], processors: [leaks], exporters: [otlp_http, file]}\n"
-            "    logs: {receivers: [sockets], processors: [leaks], exporters: [otlp_http]}\n"
-            "    traces: {receivers: [sockets], processors: [leaks], exporters: [otlp_http]}\n",
-            encoding="utf-8",
-        )
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path.endswith("agent"))
-        self.begun = time.monotonic()
-        command = [sys.executable, "-m", "pgsonar", "run", "--config", str(config)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        self.pid = self.process.pid
-        self.first_scan = self._wait_for_its_first_scan()
-        self.reader = threading.Thread(target=self.process.stderr.read)
-        self.reader.start()
-
-    def _wait_for_its_first_scan(self):
-        for line in self.process.stderr:
-            if "are read by" in line:  # its thread runs already: the scan begins with this line
-                return time.monotonic() - self.begun
-        raise AssertionError("the agent ended")
-
-    def stop(self):
-        self.process.terminate()
-        assert self.process.wait(10) == 0
-        self.reader.join()
-        self.process.stderr.close()
-
-    def points(self, name):
-        return [
-            point
-            for line in self.figures.read_text(encoding="utf-8").splitlines()
-            for resource in json.loads(line).get("resourceMetrics", [])
-            for scope in resource["scopeMetrics"]
-            for metric in scope["metrics"]
-            if metric["name"] == name
-            for point in (metric.get("sum") or metric["gauge"])["dataPoints"]
-        ]
-
-
-@contextmanager
-def database(others):
-    """A server with idle sessions in a namespace with so many rows of others; its port and a receiver's."""
-    with rows(others, 0), ExitStack() as stack:
-        receiver = stack.enter_context(Receiver())
-        server = stack.enter_context(Postgres(embedded_binaries(), {"max_connections": 200}))
-        for _ in range(SESSIONS):
-            stack.callback(WireClient(server.port, "postgres").socket.close)
-        yield server.port, receiver.port
 
 
 @pytest.mark.parametrize(("interval", "goal"), [("100ms", 1.0), ("10ms", 5.0), ("1ms", 20.0)])

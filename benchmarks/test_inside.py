@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 from pairs import compare, cpu_of
-from worlds import built, floor_library, say, talking
+from worlds import built, floor_library, say, talking, write_rows
 
 from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.sockets import Sampler, Step, _change_records
 
 ROOT = Path(__file__).parents[1]
-HEADER = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode".ljust(149)
 SOURCES = ("procnet.c", "merge.c", "table.c", "row.c", "entries.c", "told.c", "ring.c")
 
 
@@ -52,12 +51,6 @@ def test_instructions_of_a_row(goals, tmp_path, build, kind, goal):
     family = " of tcp6" if kind.endswith("6") else ""
     how = ", plain C" if build else ""
     goals.figure(f"instructions, {text}{family}{how}", each, goal, unit="instr")
-
-
-def write_rows(directory, unread):
-    row = b"%4d: 0100007F:1538 0100007F:%04X 01 00000000:%08X 02:000AFC80 00000000   101        0 %d 1"
-    lines = [HEADER, *(row % (number, 20000 + number, unread, number + 1) for number in range(1000))]
-    (directory / "tcp").write_bytes(b"".join(line.ljust(149) + b"\n" for line in lines))
 
 
 def test_changes_into_tuples(benchmark, goals, tmp_path):

@@ -25,6 +25,7 @@ EHASH = 262144  # what a host with 32 GB has
 PAIRS_OF_ONE = 9000  # two descriptors each, of the 20000 that are often the limit
 CLONE_NEWNET = 0x40000000
 CHILD_EHASH = Path("/proc/sys/net/ipv4/tcp_child_ehash_entries")
+HEADER = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode".ljust(149)
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -109,3 +110,10 @@ def rows(count: int, wanted: float, ehash: int = EHASH) -> Iterator[None]:
 def say(text: str) -> None:
     """Long work shows progress."""
     sys.stderr.write(f"  {text}\n")
+
+
+def write_rows(directory, unread):
+    """A kernel's table of a thousand rows, with so many bytes unread in each."""
+    row = b"%4d: 0100007F:1538 0100007F:%04X 01 00000000:%08X 02:000AFC80 00000000   101        0 %d 1"
+    lines = [HEADER, *(row % (number, 20000 + number, unread, number + 1) for number in range(1000))]
+    (directory / "tcp").write_bytes(b"".join(line.ljust(149) + b"\n" for line in lines))
