@@ -11,6 +11,7 @@ import pytest
 from pgsonar.config.schema import DebugExporter, FileExporter, OtlpExporter, RetryOnFailure, SendingQueue
 from pgsonar.config.units import Duration
 from pgsonar.demo.receiver import Answer, Receiver
+from pgsonar.exporters.durable import QueueFile
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow, Exemplar, MetricRow, Point, SpanRow, Spread
 from sending import build
@@ -287,6 +288,25 @@ def test_the_end_is_bounded_whatever_the_backend_does(hangs):
 
     assert unsent == 3
     assert seconds < 4
+
+
+def test_the_end_waits_for_no_backend_where_the_next_start_finds_what_is_left(tmp_path):
+    with Receiver() as receiver:
+        receiver.script.extend([Answer(503)] * 100)
+        file = QueueFile(tmp_path)
+        endless = OtlpExporter(endpoint=receiver.endpoint, retry_on_failure=QUICK)
+        exporter = build("otlp_http", endless, file.of("otlp_http"))
+        exporter.export(events("a", "b"))
+        until(lambda: exporter.stats.retries)
+        before = len(receiver.requests)
+        began = time.monotonic()
+        unsent = exporter.close(60)
+        seconds = time.monotonic() - began
+        file.close()
+
+    assert unsent == 0  # none is lost
+    assert seconds < 30
+    assert before < len(receiver.requests) <= before + 3  # it was tried once more
 
 
 def test_a_backend_that_hangs_delays_neither_the_caller_nor_another_exporter():

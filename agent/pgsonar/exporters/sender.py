@@ -68,7 +68,8 @@ class Exporter:
         self._queue = queue
         self._lanes: dict[Signal, Lane] = {signal: Lane() for signal in SIGNALS}
         self._changed = threading.Condition()
-        self._closing_at: float | None = None
+        self._closing_at: float | None = None  # it ends then at the latest
+        self._closed_at = 0.0
         self._said: dict[str, float] = {}
         self._note_queue()
         if queue.items():
@@ -106,7 +107,8 @@ class Exporter:
     def close(self, seconds: float) -> int:
         """Sends what can be sent within `seconds`; returns how many items are lost because they are still unsent."""
         with self._changed:
-            self._closing_at = time.monotonic() + seconds
+            self._closed_at = time.monotonic()
+            self._closing_at = self._closed_at + seconds
             self._changed.notify()
         self._thread.join(seconds + 0.2)
         self._transport.close()
@@ -134,7 +136,7 @@ class Exporter:
                     if lane.entry is None:
                         self._begin(lane, self._queue.first(signal))
                 waiting = [lane for lane in self._lanes.values() if lane.entry is not None]
-                if not waiting and self._closing_at is not None:
+                if self._closing_at is not None and self._may_end(waiting):
                     return None
                 due = min((self._due(lane), number) for number, lane in enumerate(waiting)) if waiting else None
                 if due is not None and due[0] <= now:
@@ -142,6 +144,11 @@ class Exporter:
                     lane.is_on_its_way, lane.tried_at = True, now
                     return lane
                 self._changed.wait(None if due is None else due[0] - now)
+
+    def _may_end(self, waiting: list[Lane]) -> bool:
+        """Nothing is left, or nothing that the next start would not find, and the backend does not take it now."""
+        is_safe = self._queue.items_at_risk() == 0
+        return all(is_safe and lane.failing_since is not None and lane.tried_at >= self._closed_at for lane in waiting)
 
     def _begin(self, lane: Lane, entry: Entry | None) -> None:
         """Takes the oldest request in hand, unless there is none."""
