@@ -15,6 +15,7 @@ from pgsonar.exporters.durable import QueueFile
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow, Exemplar, MetricRow, Point, SpanRow, Spread
 from sending import build
+from waiting import until
 
 QUICK = RetryOnFailure(initial_interval=Duration(0.05), max_interval=Duration(0.1))
 HERE = Resource((("server.address", "db-1"), ("server.port", 5432)))
@@ -51,13 +52,6 @@ ALL = (
     events("a sentence"),
     Batch("traces", [(HERE, [LEAK_SPAN])]),
 )
-
-
-def until(look, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def http(endpoint, **changes):

@@ -13,6 +13,7 @@ from pgsonar.config import schema
 from pgsonar.config.addresses import display, grpc_problem, host_port_problem, port_problem, url_problem
 from pgsonar.config.components import Components, type_of
 from pgsonar.config.environment import SIGNALS
+from pgsonar.config.headers import check_headers
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.units import ByteSize, Duration
 
@@ -23,8 +24,7 @@ _MEMORY_LEAST = ByteSize(1 << 20)
 _LIMIT_LEAST = 48  # MiB
 _LIMIT_HINT = "the agent takes some 40 MiB without a login, and waits in memory on top of that"
 _KEY_LEAST, _KEY_MOST = 16, 64  # characters; the most that BLAKE2b takes
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")  # what gRPC takes as well
+_APPENDED = re.compile(rf"/v1/({'|'.join(SIGNALS)})/*$")
 
 
 def check_components(components: Components, problems: Problems) -> None:
@@ -150,11 +150,11 @@ def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problem
     for name in ("endpoint", *(f"{signal}_endpoint" for signal in SIGNALS)):
         if (endpoint := getattr(otlp, name)) is not None:
             _tell(f"{key}.{name}", check(endpoint), endpoint, problems)
-    for name, text in otlp.headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            problems.error(f"{key}.headers", f"{name!r} cannot be the name of a header")
-        elif not _HEADER_VALUE.fullmatch(text):
-            problems.error(f"{key}.headers.{name}", "holds characters that a header cannot carry")
+    if appended := _APPENDED.search(otlp.endpoint or ""):
+        problems.warn(f"{key}.endpoint", f"{appended[0]} at its end is left out: it is appended for each signal")
+    if otlp.proxy_url is not None:
+        _check_proxy(otlp.proxy_url, exporter_type, key, problems)
+    check_headers(otlp.headers, f"{key}.headers", problems, grpc=exporter_type == "otlp_grpc")
     if exporter_type == "otlp_grpc":
         _check_grpc(otlp, key, problems)
     _check_tls(otlp.tls, f"{key}.tls", problems)
@@ -188,6 +188,13 @@ def _check_grpc(otlp: schema.OtlpExporter, key: str, problems: Problems) -> None
     if otlp.tls.insecure_skip_verify:
         hint = "set tls.ca_file to the issuer of the certificate, or use otlp_http"
         problems.error(f"{key}.tls.insecure_skip_verify", "gRPC cannot skip the check of a certificate", hint)
+
+
+def _check_proxy(proxy_url: str, exporter_type: str, key: str, problems: Problems) -> None:
+    if problem := url_problem(proxy_url):
+        problems.error(f"{key}.proxy_url", problem.replace("localhost:4318", "proxy:3128"))
+    elif exporter_type == "otlp_grpc" and not proxy_url.startswith("http://"):
+        problems.error(f"{key}.proxy_url", "gRPC goes through an http:// proxy only")
 
 
 def _check_tls(tls: schema.TlsClient, key: str, problems: Problems) -> None:

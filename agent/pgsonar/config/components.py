@@ -12,6 +12,7 @@ from typing import Any
 from pgsonar.config import schema, unbuilt
 from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import Environment
+from pgsonar.config.headers import plain
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.reading import Document
 from pgsonar.config.schema import Section
@@ -115,5 +116,7 @@ class _Reader:
             return None
         section = TYPES[kind][component_type]
         if section is schema.OtlpExporter:
+            if "headers" in settings:
+                settings = settings | {"headers": plain(settings["headers"])}
             settings = self.environment.fill(key, component_type, settings)
         return to_section(section, settings, key, self.problems)

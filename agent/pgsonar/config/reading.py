@@ -40,7 +40,17 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"{name} is written twice, first in line {seen[name]}", key.start_mark
                 )
             seen[name] = line
+        for key, value in node.value:
+            if key.value == "headers" and isinstance(value, yaml.MappingNode):
+                _as_text(value)
         return super().construct_mapping(node, deep)
+
+
+def _as_text(headers: yaml.MappingNode) -> None:
+    """The value of a header is text as it stands there: a key such as 0123 is no number."""
+    for _, value in headers.value:
+        if isinstance(value, yaml.ScalarNode) and value.tag != "tag:yaml.org,2002:null":
+            value.tag = "tag:yaml.org,2002:str"
 
 
 def parse_yaml(text: str, origin: str) -> Any:

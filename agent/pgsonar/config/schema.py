@@ -235,6 +235,7 @@ class OtlpExporter(Section, frozen=True):
     headers: dict[str, str] = {}
     compression: Literal["gzip", "none"] = "gzip"
     timeout: Duration = Duration(10)
+    proxy_url: str | None = None
     tls: TlsClient = TlsClient()
     retry_on_failure: RetryOnFailure = RetryOnFailure()
     sending_queue: SendingQueue = SendingQueue()

@@ -52,7 +52,9 @@ class Receiver:
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _http_side(self))
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, name="otlp-receiver", daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(0.05,), name="otlp-receiver", daemon=True
+        )  # seconds: its end is noticed within them
         self._grpc: Any = None
         self.grpc_port = 0
         if grpc:

@@ -5,6 +5,7 @@ The rule: a transport is imported when an exporter of its type is configured, be
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple, cast
 
 from pgsonar.config.schema import DebugExporter, FileExporter, OtlpExporter, RetryOnFailure, Section, SendingQueue
@@ -27,7 +28,7 @@ class Way(NamedTuple):
 
 def way_of(component: str, config: Section) -> Way:
     """How the exporter of a component id (`type` or `type/name`) sends. Raises ConfigError where it cannot."""
-    transport = _transport(component.partition("/")[0], config)
+    transport = _transport(component, config)
     if isinstance(config, OtlpExporter):
         return Way(transport, config.retry_on_failure, config.sending_queue)
     return Way(transport, RetryOnFailure(), SendingQueue())
@@ -38,15 +39,18 @@ def build(component: str, way: Way, store: Store | None = None) -> Exporter:
     return Exporter(component, way.transport, way.retry, Queue(way.bounds, store))
 
 
-def _transport(kind: str, config: Section) -> Transport:
+def _transport(component: str, config: Section) -> Transport:
+    kind = component.partition("/")[0]
     if kind == "otlp_grpc":
+        # Its core would write to standard error what its exceptions say as well; it looks when it is imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from pgsonar.exporters.otlp_grpc import GrpcTransport  # noqa: PLC0415 - heavy
 
-        return GrpcTransport(cast(OtlpExporter, config))
+        return GrpcTransport(cast(OtlpExporter, config), component)
     if kind == "otlp_http":
         from pgsonar.exporters.otlp_http import HttpTransport  # noqa: PLC0415
 
-        return HttpTransport(cast(OtlpExporter, config))
+        return HttpTransport(cast(OtlpExporter, config), component)
     if isinstance(config, FileExporter):
         from pgsonar.exporters.file import FileTransport  # noqa: PLC0415 - brings protobuf's JSON in
 
@@ -55,4 +59,4 @@ def _transport(kind: str, config: Section) -> Transport:
         from pgsonar.exporters.debug import DebugTransport  # noqa: PLC0415
 
         return DebugTransport()
-    raise TypeError(f"no exporter is called {kind}")
+    raise TypeError(f"no exporter is called {component}")

@@ -9,13 +9,16 @@ from typing import Protocol
 
 from pgsonar.exporters.encoding import Encoded
 
+ENDED = "the exporter is being closed"
+
 
 class Retryable(Exception):  # noqa: N818 - it names what may be done, as Refused does
     """It did not arrive and may be sent again, after `wait` seconds if the other side asked for that."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, wait: float | None = None, hint: str = "") -> None:
         super().__init__(reason)
         self.wait = wait
+        self.hint = hint
 
 
 class Refused(Exception):  # noqa: N818
@@ -31,7 +34,10 @@ class TooLarge(Exception):  # noqa: N818
 
 
 class Transport(Protocol):
-    """Delivers one request: returns how many items were rejected and why, or raises one of the above."""
+    """Delivers one request: returns how many items were rejected and why, or raises one of the above.
+
+    A reason with no item rejected is a remark of the backend.
+    """
 
     def deliver(self, encoded: Encoded) -> tuple[int, str]: ...
     def close(self) -> None: ...

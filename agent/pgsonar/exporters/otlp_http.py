@@ -1,128 +1,181 @@
 """OTLP over HTTP/protobuf (https://opentelemetry.io/docs/specs/otlp/#otlphttp).
 
-The rule: any 2xx is success; 429, 502, 503, 504 and connection errors may be tried again; anything else is refused.
-Headers hold secrets and appear in no error.
+The rule: a request goes to the configured host and nowhere else, over a kept connection, with the TLS files as they
+are now. Whatever happens becomes one of delivery's three exceptions, and no secret stands in it.
 """
 
 from __future__ import annotations
 
 import gzip
-from email.utils import parsedate_to_datetime
-from time import time
-from typing import Any
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import urllib3
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from pgsonar import __version__
+from pgsonar.config.addresses import display
 from pgsonar.config.schema import OtlpExporter
-from pgsonar.exporters.delivery import Refused, Retryable, TooLarge
+from pgsonar.exporters.delivery import ENDED, Refused, Retryable, TooLarge
 from pgsonar.exporters.encoding import Encoded
+from pgsonar.exporters.http_answers import Answer, judge
+from pgsonar.exporters.http_connections import Connections
+from pgsonar.exporters.proxies import Proxy, basic, proxy_for
+from pgsonar.exporters.tls import TlsFiles
+from pgsonar.exporters.troubles import GRPC_PORT, Secrets, Trouble, trouble_of
 
 DEFAULT_ENDPOINT = "http://localhost:4318"
-_TOO_LARGE = 413
-_RETRYABLE = frozenset({429, 502, 503, 504})
-_HINTS = {
-    400: "the backend does not accept this form: look at its OTLP documentation, temporality above all",
-    401: "check the headers of the exporter: the key is missing or wrong",
-    403: "check the headers of the exporter: the key may not write",
-    404: "check the endpoint: /v1/metrics, /v1/logs and /v1/traces are appended to it",
-    415: "the endpoint does not speak OTLP over HTTP/protobuf",
-}
-_RESPONSES: dict[str, tuple[Any, str]] = {
-    "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
-    "logs": (ExportLogsServiceResponse, "rejected_log_records"),
-    "traces": (ExportTraceServiceResponse, "rejected_spans"),
-}
+SIGNALS = ("metrics", "logs", "traces")
+_ANSWER_MOST = 64 << 10  # bytes of an answer that are read
+_OURS = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding"})
+_APPENDED = re.compile(rf"/v1/({'|'.join(SIGNALS)})$")  # an endpoint that was pasted with what is appended
+
+
+class Target(NamedTuple):
+    """Where the requests of a signal go, and how."""
+
+    url: str  # without user and password
+    port: int
+    proxy: Proxy | None
+    headers: Mapping[str, str]
+
+    @property
+    def shown(self) -> str:
+        return display(self.url)
 
 
 class HttpTransport:
     """Posts requests to one backend over kept connections."""
 
-    def __init__(self, config: OtlpExporter) -> None:
-        base = (config.endpoint or DEFAULT_ENDPOINT).rstrip("/")
-        own = {"metrics": config.metrics_endpoint, "logs": config.logs_endpoint, "traces": config.traces_endpoint}
-        self._urls = {signal: url or f"{base}/v1/{signal}" for signal, url in own.items()}
+    def __init__(
+        self, config: OtlpExporter, component: str = "otlp_http", environ: Mapping[str, str] = os.environ
+    ) -> None:
         self._gzip = config.compression == "gzip"
-        self._headers = {
-            "Content-Type": "application/x-protobuf",
-            "User-Agent": f"OTel-OTLP-Exporter-pgsonar/{__version__}",
-            **({"Content-Encoding": "gzip"} if self._gzip else {}),
-            **config.headers,
-        }
-        tls = config.tls
-        options: dict[str, Any] = {"ca_certs": tls.ca_file, "cert_file": tls.cert_file, "key_file": tls.key_file}
-        if tls.server_name_override:
-            options |= {"server_hostname": tls.server_name_override, "assert_hostname": tls.server_name_override}
-        if tls.insecure_skip_verify:
-            options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
-        self._pool = urllib3.PoolManager(
-            num_pools=4,
-            timeout=urllib3.Timeout(total=float(config.timeout)),
-            retries=False,
-            **options,
-        )
+        self._targets = {signal: _target(config, signal, environ) for signal in SIGNALS}
+        self._secrets = Secrets(_secrets(config, self._targets))
+        self._has_certificate = config.tls.cert_file is not None
+        self._server_name = config.tls.server_name_override
+        self._timeout = float(config.timeout)
+        secure = any(url.startswith("https:") for target in self._targets.values() for url in _urls(target))
+        self._files = TlsFiles(config.tls, component) if secure else None
+        self._identity = self._files.current() if self._files else None
+        if config.tls.insecure_skip_verify:  # as asked for: no warning with each connection
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._connections = Connections()
+        self._pools: dict[Proxy | None, urllib3.PoolManager] = {}
 
     def deliver(self, encoded: Encoded) -> tuple[int, str]:
         """Sends one request; see delivery.Transport."""
-        body = encoded.body
-        url = self._urls[encoded.signal]
+        target = self._targets[encoded.signal]
         try:
-            answer = self._pool.request(
-                "POST", url, body=gzip.compress(body, 6) if self._gzip else body, headers=self._headers
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise Retryable(f"{url}: {_reason(error)}") from error
-        if 200 <= answer.status < 300:
-            return _rejected(encoded, answer.data)
-        if answer.status in _RETRYABLE:
-            raise Retryable(f"{url}: HTTP {answer.status}", _retry_after(answer.headers.get("Retry-After")))
-        if answer.status == _TOO_LARGE:
-            raise TooLarge(f"{url}: HTTP {answer.status}")
-        raise Refused(f"{url}: HTTP {answer.status} {_said(answer.data)}".rstrip(), _HINTS.get(answer.status, ""))
+            answer = self._post(target, gzip.compress(encoded.body, 6) if self._gzip else encoded.body)
+            rejected, reason = judge(encoded, answer)
+        except (Retryable, Refused, TooLarge) as error:
+            error.args = (self._say(target, str(error)),)
+            raise
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:  # ValueError: what a library cannot parse
+            trouble = self._trouble(target, error)
+            raise Retryable(self._say(target, trouble.reason), hint=trouble.hint) from None
+        return rejected, self._secrets.hide(reason)
 
     def close(self) -> None:
-        """Closes the kept connections."""
-        self._pool.clear()
+        """Closes the connections; a request under way ends as one that may be tried again."""
+        self._connections.end()
+        for pools in list(self._pools.values()):
+            pools.clear()
+
+    def _post(self, target: Target, body: bytes) -> Answer:
+        """Posts once, or twice: the other side may have closed a kept connection while we began to use it."""
+        pools = self._pools_for(target.proxy)
+        before = self._connections.opened
+        try:
+            return self._post_once(pools, target, body)
+        except urllib3.exceptions.ProtocolError:
+            self._connections.go_on()
+            if self._connections.opened > before:
+                raise
+            pools.clear()
+            return self._post_once(pools, target, body)
+
+    def _post_once(self, pools: urllib3.PoolManager, target: Target, body: bytes) -> Answer:
+        response = pools.request(
+            "POST", target.url, body=body, headers=target.headers, redirect=False, preload_content=False
+        )
+        try:
+            start = response.read(_ANSWER_MOST)
+            if len(start) == _ANSWER_MOST:
+                response.close()
+        except urllib3.exceptions.HTTPError:  # the status is known, and that is what counts
+            start = b""
+        response.release_conn()
+        return Answer(response.status, response.headers, start)
+
+    def _pools_for(self, proxy: Proxy | None) -> urllib3.PoolManager:
+        """Kept connections through the proxy, with the TLS files as they are now."""
+        identity = self._files.current() if self._files else None
+        if identity is not self._identity:
+            for pools in self._pools.values():
+                pools.clear()
+            self._pools.clear()
+            self._identity = identity
+        if proxy not in self._pools:
+            context = identity.context if identity else None
+            self._pools[proxy] = self._connections.pools(proxy, context, self._server_name, self._timeout)
+        return self._pools[proxy]
+
+    def _say(self, target: Target, what: str) -> str:
+        return self._secrets.hide(f"{target.shown}: {what}")
+
+    def _trouble(self, target: Target, error: BaseException) -> Trouble:
+        """`connection refused` rather than the library's nesting of exceptions."""
+        if self._connections.is_ended:
+            return Trouble(ENDED)
+        chain = list(_chain(error))
+        wants = target.url.startswith("https:") and not self._has_certificate
+        text = " ".join(f"{type(one).__name__} {one}" for one in chain)
+        trouble = trouble_of(text, port=target.port, wrong_port=GRPC_PORT, wants_certificate=wants)
+        if trouble is None:
+            system = next((one.strerror.lower() for one in chain if isinstance(one, OSError) and one.strerror), None)
+            trouble = Trouble(system or type(error).__name__)
+        if target.proxy is not None and any(isinstance(one, urllib3.exceptions.ProxyError) for one in chain):
+            return Trouble(f"proxy {target.proxy.shown}: {trouble.reason}", trouble.hint)
+        return trouble
 
 
-def _reason(error: Exception) -> str:
-    """`connection refused` rather than the library's nesting of exceptions."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, urllib3.exceptions.TimeoutError):
-        return "timed out"
-    return type(error).__name__
+def _target(config: OtlpExporter, signal: str, environ: Mapping[str, str]) -> Target:
+    own = getattr(config, f"{signal}_endpoint")
+    parts = urlsplit(own or config.endpoint or DEFAULT_ENDPOINT)
+    path = parts.path if own else f"{_APPENDED.sub('', parts.path.rstrip('/'))}/v1/{signal}"
+    url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path))
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    headers = urllib3.HTTPHeaderDict({"User-Agent": f"OTel-OTLP-Exporter-pgsonar/{__version__}"})
+    if login := basic(parts.geturl()):
+        headers["Authorization"] = login
+    for name, value in config.headers.items():
+        if name.lower() not in _OURS:
+            headers[name] = value
+    headers["Content-Type"] = "application/x-protobuf"
+    if config.compression == "gzip":
+        headers["Content-Encoding"] = "gzip"
+    return Target(url, port, proxy_for(parts.scheme, parts.hostname or "", port, config.proxy_url, environ), headers)
 
 
-def _said(body: bytes) -> str:
-    """The start of an error's text, where it is text."""
-    text = body[:200].decode("utf-8", "replace")
-    return " ".join(text.split()) if text.isprintable() or "\n" in text else ""
+def _urls(target: Target) -> tuple[str, ...]:
+    return (target.url,) if target.proxy is None else (target.url, target.proxy.url)
 
 
-def _rejected(encoded: Encoded, body: bytes) -> tuple[int, str]:
-    kind, name = _RESPONSES[encoded.signal]
-    try:
-        partial = kind.FromString(body).partial_success
-    except DecodeError:  # some backends answer with plain text
-        return 0, ""
-    return int(getattr(partial, name)), str(partial.error_message)
+def _secrets(config: OtlpExporter, targets: Mapping[str, Target]) -> list[str | None]:
+    proxies = [target.proxy.authorization for target in targets.values() if target.proxy]
+    return [*config.headers.values(), *(target.headers.get("Authorization") for target in targets.values()), *proxies]
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds or a date (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
-        return None
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what it came from."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        inner = getattr(error, "original_error", None)
+        error = error.__cause__ or error.__context__ or (inner if isinstance(inner, BaseException) else None)
+    return chain

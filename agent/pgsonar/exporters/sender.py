@@ -71,6 +71,7 @@ class Exporter:
         self._closing_at: float | None = None  # it ends then at the latest
         self._closed_at = 0.0
         self._said: dict[str, float] = {}
+        self._remark = ""  # the backend's last one
         self._note_queue()
         if queue.items():
             log.info("exporter %s: %d items wait since before the start", name, queue.items())
@@ -200,7 +201,7 @@ class Exporter:
         """It may be tried again, if there is time."""
         now = time.monotonic()
         self._note_failure(lane, str(error))
-        self._say("failing", f"exporter {self.name}: {error}; it is tried again, what waits is kept")
+        self._say("failing", f"exporter {self.name}: {error}; it is tried again, what waits is kept", error.hint)
         if self._retry.max_elapsed_time and now - lane.since > self._retry.max_elapsed_time:
             self._lose(lane, f"given up after retries: {error}")
             return
@@ -260,6 +261,9 @@ class Exporter:
         if rejected:
             self.stats.failed[piece.signal] += rejected
             self._say("partial", f"exporter {self.name}: {rejected} items of {piece.signal} were rejected: {reason}")
+        elif reason and reason != self._remark:
+            self._remark = reason
+            log.warning("exporter %s: nothing is lost, but the backend says: %s", self.name, reason)
         if lane.failing_since is None:
             return
         lasted = time.monotonic() - lane.failing_since
