@@ -4,12 +4,15 @@ import base64
 import contextlib
 import http.client
 import http.server
+import os
 import select
 import socket
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when grpc is imported, and here backends fail on purpose
 
 import grpc
 

@@ -1,6 +1,10 @@
 """Headers in the spellings they are copied from, and what of an exporter's way to its backend is refused at once."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import text as texts
+
+from pgsonar.config.headers import text_of, value
 
 
 def headers(config):
@@ -8,7 +12,7 @@ def headers(config):
 
 
 @pytest.mark.parametrize(
-    ("written", "value"),
+    ("written", "sent"),
     [
         ("Basic dXM6cHc=", "Basic dXM6cHc="),
         ("'Basic dXM6cHc='", "Basic dXM6cHc="),
@@ -29,19 +33,19 @@ def headers(config):
         ("'\"'", '"'),
     ],
 )
-def test_a_value_is_the_same_in_every_spelling(read, written, value):
+def test_a_value_is_the_same_in_every_spelling(read, written, sent):
     config = read(f"exporters: {{otlp_http: {{endpoint: 'http://x', headers: {{Authorization: {written}}}}}}}")
 
-    assert headers(config) == {"Authorization": value}
+    assert headers(config) == {"Authorization": sent}
 
 
 @pytest.mark.parametrize(
-    ("held", "value"), [("Basic%20dXM6", "Basic dXM6"), ('"quoted"', "quoted"), ("a b", "a b"), ("0123", "0123")]
+    ("held", "sent"), [("Basic%20dXM6", "Basic dXM6"), ('"quoted"', "quoted"), ("a b", "a b"), ("0123", "0123")]
 )
-def test_a_value_of_the_environment_too(read, held, value):
+def test_a_value_of_the_environment_too(read, held, sent):
     text = "exporters: {otlp_http: {endpoint: 'http://x', headers: {k: '${env:KEY}'}}}"
 
-    assert headers(read(text, environ={"KEY": held})) == {"k": value}
+    assert headers(read(text, environ={"KEY": held})) == {"k": sent}
 
 
 def test_what_the_environments_own_variable_holds_is_decoded_once(read):
@@ -54,6 +58,13 @@ def test_the_collectors_list_of_names_and_values_is_taken(read):
     config = read("exporters: {otlp_http: {endpoint: 'http://x', headers: [{name: a, value: b%20c}]}}")
 
     assert headers(config) == {"a": "b c"}
+
+
+@given(texts(alphabet='%25aZ0" ', max_size=8))
+@example('"a%20b"')
+@example("%25")
+def test_every_value_can_be_written(sent):
+    assert value(text_of(sent)) == sent
 
 
 WRONG = {

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from pgsonar.config.addresses import DEFAULT_ENDPOINTS
 from pgsonar.config.components import Components, type_of
 from pgsonar.config.environment import SIGNALS
+from pgsonar.config.headers import text_of
 from pgsonar.config.origins import PRESET, Origins, children
 from pgsonar.config.reading import Document
 from pgsonar.config.schema import Config, OtlpExporter, Section
@@ -101,6 +102,8 @@ def _extensions(config: Config, components: Components) -> dict[str, Section]:
 def _component(component_id: str, section: Section | None) -> Document:
     """A component with the endpoint of its protocol, where signals without one of their own go."""
     written: Document = _plain(section)
+    if isinstance(section, OtlpExporter):
+        written["headers"] = {name: text_of(value) for name, value in section.headers.items()}
     if isinstance(section, OtlpExporter) and not all(getattr(section, f"{signal}_endpoint") for signal in SIGNALS):
         return {"endpoint": DEFAULT_ENDPOINTS[type_of(component_id)], **written}
     return written

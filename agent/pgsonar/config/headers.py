@@ -30,13 +30,28 @@ def plain(written: Any) -> Any:
         written = {one["name"]: one["value"] for one in written if isinstance(one["name"], str)}
     if not isinstance(written, dict):
         return written
-    return {name: _value(text) if isinstance(text, str) else text for name, text in written.items()}
+    return {name: value(text) if isinstance(text, str) else text for name, text in written.items()}
 
 
-def _value(text: str) -> str:
-    if len(text) > 1 and text[0] == text[-1] == '"':
+def value(text: str) -> str:
+    """The value that is written as a text."""
+    if _is_quoted(text):
         text = text[1:-1]
-    return unquote(text) if "%" in text and _ENCODED.fullmatch(text) else text
+    return unquote(text) if _is_encoded(text) else text
+
+
+def text_of(sent: str) -> str:
+    """A text that is read as the value: most are themselves."""
+    text = sent.replace("%", "%25") if _is_encoded(sent) else sent
+    return f'"{text}"' if _is_quoted(text) else text
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] == '"'
+
+
+def _is_encoded(text: str) -> bool:
+    return "%" in text and _ENCODED.fullmatch(text) is not None
 
 
 def check_headers(headers: dict[str, str], key: str, problems: Problems, *, grpc: bool) -> None:

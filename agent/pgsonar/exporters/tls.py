@@ -99,8 +99,8 @@ class TlsFiles:
             raise self._wrong(name, f"cannot be read: {error.strerror}") from None
 
     def _wrong(self, name: str, what: str) -> ConfigError:
-        hint = f"look at it with: openssl {'pkey' if name == 'key_file' else 'x509'} -noout -in {self._paths[name]}"
-        return ConfigError(f"exporters.{self._component}.tls.{name}: {self._paths[name]!r} {what}", hint)
+        hint = f"look at it with: openssl {'pkey' if name == 'key_file' else 'x509'} -noout -in FILE"
+        return ConfigError(f"exporters.{self._component}.tls.{name}: {self._paths[name]} {what}", hint)
 
 
 def system_authorities() -> bytes | None:

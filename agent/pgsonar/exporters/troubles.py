@@ -101,9 +101,9 @@ class Secrets:
         self._parts = sorted(parts, key=len, reverse=True)  # the whole before what it consists of
 
     def hide(self, text: str) -> str:
-        """The text with stars in the place of secrets."""
+        """The text without its secrets."""
         for part in self._parts:
-            text = text.replace(part, "***")
+            text = text.replace(part, "[redacted]")
         return text
 
 
