@@ -58,7 +58,7 @@ def _deliver(transport: Transport, encoded: Encoded) -> Answer:
     try:
         rejected, reason = transport.deliver(encoded)
     except Retryable as error:
-        said, hint = str(error), getattr(error, "hint", "") or _LATER
+        said, hint = str(error), error.hint or _LATER
     except Refused as error:
         said, hint = f"refused: {error}", error.hint
     except TooLarge as error:
