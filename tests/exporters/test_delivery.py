@@ -216,6 +216,26 @@ def test_one_item_that_is_too_large_is_lost_alone_and_said(caplog):
     assert "larger than is accepted" in caplog.text
 
 
+def test_what_nobody_foresaw_is_tried_again():
+    with Receiver() as receiver:
+        exporter = http(receiver.endpoint)
+        transport = exporter.exporter._transport
+        whole, failures = transport.deliver, [RuntimeError("no such attribute"), KeyError("x")]
+
+        def deliver(encoded):
+            if failures:
+                raise failures.pop()
+            return whole(encoded)
+
+        transport.deliver = deliver
+        exporter.export(events("x"))
+        until(lambda: receiver.events)
+        exporter.close(5)
+
+    assert bodies(receiver) == ["x"]
+    assert exporter.stats.retries == 2
+
+
 def test_a_signal_that_is_refused_for_now_does_not_hold_up_another():
     with Receiver() as closed:
         port = closed.port

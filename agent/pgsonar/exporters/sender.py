@@ -173,12 +173,16 @@ class Exporter:
                 self._finish(lane)
 
     def _deliver(self, lane: Lane) -> Callable[[], None]:
-        """Gives it to the transport, without the lock; what is to be noted of that, under it."""
+        """Deals with the next piece, without the lock; what is to be noted of that, under it."""
         if not lane.pieces:
             return partial(self._lose, lane, "could not be read back")
         piece = lane.pieces[0]
         if lane.too_large is not None and len(piece.body) >= lane.too_large and piece.items > 1:
             return partial(self._cut, lane, piece, "too large")
+        return self._attempt(lane, piece)
+
+    def _attempt(self, lane: Lane, piece: Encoded) -> Callable[[], None]:
+        """Gives a piece to the transport."""
         try:
             rejected, reason = self._transport.deliver(piece)
         except Retryable as error:
@@ -187,6 +191,9 @@ class Exporter:
             return partial(self._cut, lane, piece, str(error))
         except Refused as error:
             return partial(self._refused, lane, piece, error)
+        except Exception as error:  # what nobody foresaw must not end the thread, nor lose anything
+            log.debug("exporter %s", self.name, exc_info=True)
+            return partial(self._put_off, lane, Retryable(f"unexpected {type(error).__name__}"))
         return partial(self._arrived, lane, piece, rejected, reason)
 
     def _finish(self, lane: Lane) -> None:
