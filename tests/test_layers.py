@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "detectors.__init__": ("model", "config.schema", "detectors"),
     "sources": ("model", "errors", "config.schema", "sources", "_native"),
     "exporters": (
-        *("model", "errors", "config.schema", "config.addresses"),
+        *("model", "errors", "config.schema", "config.addresses", "config.presets"),
         *("signals.rows", "exporters", "sqlite_file", "__init__"),
     ),
     "budget": ("model",),

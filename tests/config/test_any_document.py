@@ -27,6 +27,8 @@ WORDS = [
     "a:1",
     "http://[::1",
     "http://x:1",
+    "datadog",
+    "grafana_cloud",
     "${env:X}",
     "${env:LIST}",
     "$$",

@@ -108,6 +108,20 @@ def test_header_values_are_quoted_or_percent_encoded(text, pairs):
     assert only(of(EXPORTER_OTLP_HEADERS=text))[1].headers == pairs
 
 
+@pytest.mark.parametrize(
+    ("text", "temporality"), [("Delta", "delta"), ("LOWMEMORY", "lowmemory"), ("cumulative", "cumulative")]
+)
+def test_the_temporality_preference_is_taken_in_any_case_of_letters(text, temporality):
+    assert only(of(EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=text))[1].temporality == temporality
+
+
+def test_the_temporality_preference_does_not_touch_an_exporter_of_a_file(read):
+    config = read("exporters: {otlp_http: }", environ={"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta"})
+
+    assert config.exporters["otlp_http"].temporality == "cumulative"
+    assert any("TEMPORALITY_PREFERENCE: without effect" in warning for warning in config.warnings)
+
+
 WRONG = {
     "EXPORTER_OTLP_PROTOCOL": ("http/json", "http/protobuf, grpc"),
     "EXPORTER_OTLP_LOGS_PROTOCOL": ("udp", "http/protobuf, grpc"),
@@ -119,7 +133,7 @@ WRONG = {
     "EXPORTER_OTLP_TIMEOUT": ("10s", "milliseconds"),
     "METRIC_EXPORT_INTERVAL": ("0", "milliseconds"),
     "RESOURCE_ATTRIBUTES": ("a=b,c", "item 2"),
-    "EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("Delta", "not in this version"),
+    "EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("sums", "cumulative, delta, lowmemory"),
 }
 
 

@@ -9,9 +9,6 @@ REFUSED = {
     "processors: {owners: }": "processors.owners",
     "exporters: {prometheus: }": "exporters.prometheus",
     "service: {extensions: [status_page]}": "service.extensions[0]",
-    "exporters: {otlp_http: {temporality: delta}}": "exporters.otlp_http.temporality: delta",
-    "exporters: {otlp_grpc/a: {preset: datadog}}": "exporters.otlp_grpc/a.preset",
-    "exporters: {otlp_http: {profile: lean}}": "exporters.otlp_http.profile",
     "service: {telemetry: {metrics: {endpoint: 'localhost:8888'}}}": "service.telemetry.metrics.endpoint",
 }
 

@@ -33,10 +33,11 @@ from pgsonar.signals.leak_metrics import LEAK_METRICS, LeakReading
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metrics import agent_rows, leak_rows, pooler_rows, server_rows
 from pgsonar.signals.names import StickyNames
+from pgsonar.signals.receiver_metrics import RECEIVER_METRICS
 from pgsonar.signals.rows import Exemplar, Spread
 from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading, state_of
 
-ALL_OF_SERVERS = (*LEAK_METRICS, *SERVER_METRICS, *LOGIN_METRICS)
+ALL_OF_SERVERS = (*LEAK_METRICS, *SERVER_METRICS, *LOGIN_METRICS, *RECEIVER_METRICS)
 NOW = Moment(START + SECOND, 1_700_000_000 * SECOND)
 
 
@@ -104,6 +105,8 @@ def test_each_metric_reads_its_own_value():
     assert values(what, "pgsonar.detector.blind") == [({"pgsonar.leak.kind": "accept_queue"}, 1)]
     assert values(reading(log=None), "pgsonar.refused") == []
     assert values(what, "pgsonar.own.connections") == [({}, 1)]
+    assert values(what, "postgresql.backends") == [({"postgresql.database.name": "shop"}, 2)]
+    assert values(what, "postgresql.connection.max") == [({}, 30)]
     assert ({"db.namespace": "shop", "pgsonar.session.end": "any"}, 100) in values(what, "pgsonar.session.count")
     assert ({"db.namespace": "shop", "pgsonar.session.end": "killed"}, 2) in values(what, "pgsonar.session.count")
     assert values(what, "pgsonar.role.connections") == [

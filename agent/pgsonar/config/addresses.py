@@ -47,6 +47,12 @@ def without_scheme(text: str) -> str:
     return re.sub(r"^https?://([^/]*)/?$", r"\1", text)
 
 
+def has_no_path(text: str) -> bool:
+    """Whether a URL names a host and nothing on it."""
+    split = _split(text) if "://" in text else None
+    return split is not None and split.path in ("", "/") and not split.query
+
+
 def display(text: str) -> str:
     """An endpoint for people, without anything that may be secret."""
     if "://" not in text:

@@ -14,6 +14,7 @@ from pgsonar.config.addresses import display, grpc_problem, host_port_problem, p
 from pgsonar.config.components import Components, type_of
 from pgsonar.config.environment import SIGNALS
 from pgsonar.config.headers import check_headers
+from pgsonar.config.presets import check_preset
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.units import ByteSize, Duration
 
@@ -155,6 +156,7 @@ def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problem
     if otlp.proxy_url is not None:
         _check_proxy(otlp.proxy_url, exporter_type, key, problems)
     check_headers(otlp.headers, f"{key}.headers", problems, grpc=exporter_type == "otlp_grpc")
+    check_preset(otlp, exporter_type, key, problems)
     if exporter_type == "otlp_grpc":
         _check_grpc(otlp, key, problems)
     _check_tls(otlp.tls, f"{key}.tls", problems)

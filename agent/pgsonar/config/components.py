@@ -13,8 +13,10 @@ from pgsonar.config import schema, unbuilt
 from pgsonar.config.convert import mapping, to_section
 from pgsonar.config.environment import Environment
 from pgsonar.config.headers import plain
+from pgsonar.config.origins import PRESET
+from pgsonar.config.presets import PRESETS, supplied
 from pgsonar.config.problems import Problems, allowed_hint
-from pgsonar.config.reading import Document
+from pgsonar.config.reading import Document, merge
 from pgsonar.config.schema import Section
 
 TYPES: dict[str, dict[str, type[Section]]] = {
@@ -118,5 +120,14 @@ class _Reader:
         if section is schema.OtlpExporter:
             if "headers" in settings:
                 settings = settings | {"headers": plain(settings["headers"])}
-            settings = self.environment.fill(key, component_type, settings)
+            settings = self.environment.fill(key, component_type, self._with_preset(key, component_type, settings))
         return to_section(section, settings, key, self.problems)
+
+    def _with_preset(self, key: str, component_type: str, written: Document) -> Document:
+        """An exporter over what its preset supplies; a preset that is none is told of by the schema."""
+        name = str(written.get("preset"))
+        if name not in PRESETS:
+            return written
+        added = supplied(name, component_type, written)
+        self.problems.origins.note_below(key, added, f"{PRESET}{name}")
+        return merge(written, added)

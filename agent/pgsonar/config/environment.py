@@ -24,13 +24,15 @@ _OTLP = "OTEL_EXPORTER_OTLP_"
 _RESOURCE = "service.telemetry.resource"
 _EXPORTER_OF_PROTOCOL = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
 _TLS_FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
-_VARIABLE_OF = {  # others are called as the key is
+_VARIABLE_OF = {
+    "temporality": "METRICS_TEMPORALITY_PREFERENCE",  # others are called as the key is
     **{key: name for name, key in _TLS_FILES.items()},
     "temporality": "METRICS_TEMPORALITY_PREFERENCE",
 }
 _SIGNAL_PREFIXES = tuple(f"{signal.upper()}_" for signal in SIGNALS)
 _PER_SIGNAL = ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "INSECURE", *_TLS_FILES)
 _TEMPORALITY = f"{_OTLP}METRICS_TEMPORALITY_PREFERENCE"
+_TEMPORALITIES = ("cumulative", "delta", "lowmemory")
 _DEFAULT_GRPC = "http://localhost:4317"
 _COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # not one between quotes: an even number of quotes follows
 
@@ -80,7 +82,6 @@ class Environment:
         if self._set.get("OTEL_SDK_DISABLED", "").lower() == "true":
             self._problems.warn("OTEL_SDK_DISABLED", "is true: nothing is sent anywhere")
             return Defaults({}, {})
-        self._check_temporality()
         found = {signal: self._exporter(signal) for signal in SIGNALS}
         first = found["metrics"]
         if any((one.type, one.settings) != (first.type, first.settings) for one in found.values()):
@@ -155,6 +156,8 @@ class Environment:
             if compression[1] not in ("gzip", "none"):
                 self._problems.error(compression[0], f"{compression[1]!r} is not supported", "allowed: gzip, none")
                 settings["compression"] = "gzip"
+        if preference := self._temporality():
+            settings["temporality"] = preference
         if timeout := self._find("TIMEOUT", signal):
             settings["timeout"] = self._milliseconds(timeout[0])
         tls: Document = {key: found[1] for name, key in _TLS_FILES.items() if (found := self._find(name, signal))}
@@ -214,12 +217,14 @@ class Environment:
             self._problems.error(variable, f"expected true or false, got {text!r}")
         return text.lower() == "true"
 
-    def _check_temporality(self) -> None:
-        preference = self._set.get(_TEMPORALITY, "cumulative").lower()
-        if preference in ("delta", "lowmemory"):
-            self._problems.error(_TEMPORALITY, f"{preference} is not in this version", "allowed: cumulative")
-        elif preference != "cumulative":
-            self._problems.error(_TEMPORALITY, f"{preference!r} is not known", "allowed: cumulative")
+    def _temporality(self) -> str | None:
+        """Which metrics tell what they have grown by: the specification's words, in any case of letters."""
+        preference = self._set.get(_TEMPORALITY, "").lower()
+        if preference and preference not in _TEMPORALITIES:
+            allowed = ", ".join(_TEMPORALITIES)
+            self._problems.error(_TEMPORALITY, f"{preference!r} is not known", f"allowed: {allowed}")
+            return None
+        return preference or None
 
     def _milliseconds(self, variable: str) -> str | None:
         text = self._set.get(variable)

@@ -239,11 +239,11 @@ class OtlpExporter(Section, frozen=True):
     tls: TlsClient = TlsClient()
     retry_on_failure: RetryOnFailure = RetryOnFailure()
     sending_queue: SendingQueue = SendingQueue()
-    temporality: Literal["cumulative", "delta"] = "cumulative"
+    temporality: Literal["cumulative", "delta", "lowmemory"] = "cumulative"
     preset: (
         Literal["datadog", "honeycomb", "grafana_cloud", "new_relic", "dynatrace", "prometheus", "elastic"] | None
     ) = None
-    profile: Literal["lean", "standard", "full"] | None = None
+    profile: Literal["lean", "standard", "full"] = "standard"
 
 
 class FileExporter(Section, frozen=True):

@@ -18,9 +18,6 @@ COMPONENTS: dict[str, frozenset[str]] = {
 
 # Section, key, and the values that are refused; None refuses every value that is not empty.
 REFUSED: tuple[tuple[type[schema.Section], str, tuple[object, ...] | None], ...] = (
-    (schema.OtlpExporter, "temporality", ("delta",)),
-    (schema.OtlpExporter, "preset", None),
-    (schema.OtlpExporter, "profile", None),
     (schema.TelemetryMetrics, "endpoint", None),
 )
 

@@ -13,6 +13,7 @@ import msgspec
 from pgsonar.config import unbuilt
 from pgsonar.config.components import TYPES, Components, real_id, type_of
 from pgsonar.config.environment import SIGNALS
+from pgsonar.config.presets import refused_signal, unasked
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.schema import HealthCheck, Pipeline, Pipelines, Section
 
@@ -62,13 +63,16 @@ def _everything(components: Components) -> dict[str, Pipeline]:
     if not exporters:
         return {}
     one_of = components.exporter_of_signal
-    return {
-        signal: Pipeline(
-            receivers=receivers,
-            processors=processors,
-            exporters=[one_of[signal]] if one_of else exporters,
-        )
+    takers = {
+        signal: [one_of[signal]]
+        if one_of
+        else [one for one in exporters if signal in unasked(components.get("exporters", one))]
         for signal in SIGNALS
+    }
+    return {
+        signal: Pipeline(receivers=receivers, processors=processors, exporters=taking)
+        for signal, taking in takers.items()
+        if taking
     }
 
 
@@ -79,6 +83,9 @@ def _check(signal: str, pipeline: Pipeline, components: Components, problems: Pr
         if not getattr(pipeline, kind):
             hint = allowed_hint("", components.sections[kind])
             problems.error(f"{key}.{kind}", f"needs at least one {kind.removesuffix('s')}", hint)
+    for exporter in checked["exporters"]:
+        if title := refused_signal(components.get("exporters", exporter), signal):
+            problems.error(f"{key}.exporters", f"{exporter} sends to {title}, which takes no {signal}", "leave it out")
     if signal != "metrics" and all(type_of(one) != "leaks" for one in pipeline.processors):
         problems.error(
             f"{key}.processors",

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, cast
 
+from pgsonar.config.presets import oldest_span
 from pgsonar.config.schema import DebugExporter, FileExporter, OtlpExporter, RetryOnFailure, Section, SendingQueue
+from pgsonar.exporters.aging import Aging
 from pgsonar.exporters.delivery import Transport
 from pgsonar.exporters.forms import form_of
 from pgsonar.exporters.outbox import Outbox
@@ -28,7 +30,9 @@ class Way(NamedTuple):
 
 def way_of(component: str, config: Section) -> Way:
     """How the exporter of a component id (`type` or `type/name`) sends. Raises ConfigError where it cannot."""
-    transport = _transport(component, config)
+    transport, oldest = _transport(component, config), oldest_span(config)
+    if oldest is not None:
+        transport = Aging(transport, oldest)
     if isinstance(config, OtlpExporter):
         return Way(transport, config.retry_on_failure, config.sending_queue)
     return Way(transport, RetryOnFailure(), SendingQueue())

@@ -1,7 +1,7 @@
 """Rows become OTLP requests, through the SDK's own data model and the official encoder.
 
 The rule: nothing but this file knows the SDK's objects. Its log modules are still underscored upstream, so the minor
-version is pinned in pyproject.toml. Sums are cumulative.
+version is pinned in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from pgsonar import __version__
 from pgsonar.exporters.forms import Form
-from pgsonar.exporters.splitting import cut
+from pgsonar.exporters.shaping import Shaper
+from pgsonar.exporters.splitting import cut, fits, split
 from pgsonar.model import Resource
-from pgsonar.signals.rows import Batch, EventRow, MetricRow, Point, Signal, SpanRow, Spread
+from pgsonar.signals.rows import Attributes, AttributeValue, Batch, EventRow, MetricRow, Point, Signal, SpanRow, Spread
 
 _SCOPE = InstrumentationScope("pgsonar", __version__)
 _REQUESTS: dict[str, Any] = {
@@ -38,6 +39,7 @@ _REQUESTS: dict[str, Any] = {
     "traces": ExportTraceServiceRequest,
 }
 _CUMULATIVE = sdk_export.AggregationTemporality.CUMULATIVE
+_DELTA = sdk_export.AggregationTemporality.DELTA
 
 
 class Encoded(NamedTuple):
@@ -49,15 +51,41 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Encodes batches for one form."""
+    """Encodes batches for one form, and remembers of the metrics what the next ones are compared with."""
 
     def __init__(self, form: Form) -> None:
         self._form = form
+        self._shaper = Shaper(form)
 
     def encode(self, batch: Batch) -> list[Encoded]:
-        """The requests that carry a batch."""
-        message, items = _message(batch)
-        return [Encoded(batch.signal, message.SerializeToString(), items)]
+        """The requests that carry a batch, none larger than the form allows where that can be."""
+        if batch.signal != "metrics":
+            return self._requests(batch.signal, *_message(batch, self._form.value_length))
+        try:
+            requests = self._requests("metrics", *self._metrics(batch))
+        except BaseException:
+            self._shaper.drop()
+            raise
+        self._shaper.commit()
+        return requests
+
+    def _metrics(self, batch: Batch) -> tuple[Message, int]:
+        items, told = 0, []
+        for resource, rows in batch.resources:
+            shaped = self._shaper.rows(resource, (row for row in rows if isinstance(row, MetricRow)))
+            items += sum(len(row.points) for row in shaped)
+            if shaped:
+                told.append(_resource_metrics(resource, shaped, self._form))
+        return encode_metrics(sdk_export.MetricsData(told)), items
+
+    def _requests(self, signal: Signal, message: Message, items: int) -> list[Encoded]:
+        if not items:
+            return []
+        body = message.SerializeToString()
+        size = self._form.size(signal)
+        if fits(body, size):
+            return [Encoded(signal, body, items)]
+        return [Encoded(signal, part, number) for part, number in split(message, signal, body, size)]
 
 
 def parse(encoded: Encoded) -> Message:
@@ -74,15 +102,12 @@ def halves(encoded: Encoded) -> tuple[Encoded, Encoded] | None:
     return Encoded(encoded.signal, first, at), Encoded(encoded.signal, second, encoded.items - at)
 
 
-def _message(batch: Batch) -> tuple[Message, int]:
-    if batch.signal == "metrics":
-        metrics = [(r, [row for row in rows if isinstance(row, MetricRow)]) for r, rows in batch.resources]
-        message = encode_metrics(sdk_export.MetricsData([_resource_metrics(r, rows) for r, rows in metrics]))
-        return message, sum(len(row.points) for _, rows in metrics for row in rows)
+def _message(batch: Batch, value_length: int | None) -> tuple[Message, int]:
+    rows = [(resource, row) for resource, of_resource in batch.resources for row in of_resource]
     if batch.signal == "logs":
-        events = [_event(row, r) for r, rows in batch.resources for row in rows if isinstance(row, EventRow)]
+        events = [_event(row, resource, value_length) for resource, row in rows if isinstance(row, EventRow)]
         return encode_logs(events), len(events)
-    spans = [_span(row, r) for r, rows in batch.resources for row in rows if isinstance(row, SpanRow)]
+    spans = [_span(row, resource, value_length) for resource, row in rows if isinstance(row, SpanRow)]
     return encode_spans(spans), len(spans)
 
 
@@ -91,19 +116,19 @@ def _resource(resource: Resource) -> SdkResource:
     return SdkResource(dict(resource.attributes))
 
 
-def _resource_metrics(resource: Resource, rows: list[MetricRow]) -> sdk_export.ResourceMetrics:
-    metrics = [_metric(row) for row in rows]
+def _resource_metrics(resource: Resource, rows: list[MetricRow], form: Form) -> sdk_export.ResourceMetrics:
+    metrics = [_metric(row, _DELTA if form.is_delta(row.kind) else _CUMULATIVE) for row in rows]
     return sdk_export.ResourceMetrics(_resource(resource), [sdk_export.ScopeMetrics(_SCOPE, metrics, "")], "")
 
 
-def _metric(row: MetricRow) -> sdk_export.Metric:
+def _metric(row: MetricRow, temporality: sdk_export.AggregationTemporality) -> sdk_export.Metric:
     if row.kind == "histogram":
-        spreads = sdk_export.Histogram([_spread(point) for point in row.points], _CUMULATIVE)
+        spreads = sdk_export.Histogram([_spread(point) for point in row.points], temporality)
         return sdk_export.Metric(row.name, row.description, row.unit, spreads)
     points = [_point(point, gauge=row.kind == "gauge") for point in row.points]
     if row.kind == "gauge":
         return sdk_export.Metric(row.name, row.description, row.unit, sdk_export.Gauge(points))
-    total = sdk_export.Sum(points, _CUMULATIVE, row.kind == "counter")
+    total = sdk_export.Sum(points, temporality, row.kind == "counter")
     return sdk_export.Metric(row.name, row.description, row.unit, total)
 
 
@@ -130,7 +155,7 @@ def _spread(point: Point) -> sdk_export.HistogramDataPoint:
     )
 
 
-def _event(row: EventRow, resource: Resource) -> ReadableLogRecord:
+def _event(row: EventRow, resource: Resource, value_length: int | None) -> ReadableLogRecord:
     # The declared overload for ids of our own forgets event_name.
     record = LogRecord(  # type: ignore[call-overload]
         timestamp=row.time_unix,
@@ -142,18 +167,18 @@ def _event(row: EventRow, resource: Resource) -> ReadableLogRecord:
         severity_number=SeverityNumber(row.severity_number),
         body=row.body,
         # Several backends drop or hide the field, so the name stands among the attributes as well.
-        attributes={**row.attributes, "event.name": row.event_name},
+        attributes=_clipped({**row.attributes, "event.name": row.event_name}, value_length),
         event_name=row.event_name,
     )
     return ReadableLogRecord(record, _resource(resource), _SCOPE)
 
 
-def _span(row: SpanRow, resource: Resource) -> ReadableSpan:
+def _span(row: SpanRow, resource: Resource, value_length: int | None) -> ReadableSpan:
     return ReadableSpan(
         row.name,
         context=_context(row.trace_id, row.span_id),
         resource=_resource(resource),
-        attributes=row.attributes,
+        attributes=_clipped(row.attributes, value_length),
         links=[Link(_context(trace, span)) for trace, span in row.links],
         kind=SpanKind.INTERNAL,
         status=Status(StatusCode.ERROR) if row.error else Status(),
@@ -161,6 +186,19 @@ def _span(row: SpanRow, resource: Resource) -> ReadableSpan:
         end_time=row.end_unix,
         instrumentation_scope=_SCOPE,
     )
+
+
+def _clipped(attributes: Attributes, length: int | None) -> Attributes:
+    """Attributes without the ends of texts that are longer than allowed; what identifies is never as long."""
+    if length is None:
+        return attributes
+    return {name: _clip(value, length) for name, value in attributes.items()}
+
+
+def _clip(value: AttributeValue, length: int) -> AttributeValue:
+    if isinstance(value, tuple):
+        return tuple(str(_clip(item, length)) for item in value)
+    return f"{value[: length - 1]}…" if isinstance(value, str) and len(value) > length else value
 
 
 def _context(trace_id: int, span_id: int) -> SpanContext:

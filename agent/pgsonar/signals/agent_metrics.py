@@ -45,6 +45,7 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         (),
         "Database servers that are watched.",
         lambda reading: [({}, reading.servers)],
+        lean=(),
     ),
     Metric(
         "pgsonar.scan.duration",
@@ -69,6 +70,7 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         ("pgsonar.scan.reason",),
         "Time between two scans now: as configured, or stretched to keep within max_cpu.",
         lambda reading: [({"pgsonar.scan.reason": reading.reason}, reading.interval)],
+        lean=("pgsonar.scan.reason",),
     ),
     Metric(
         "pgsonar.scan.late",
@@ -77,6 +79,7 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         _SCAN,
         "Scans that began late by more than half an interval, or were dropped from the schedule.",
         _scans(lambda stats: stats.late + stats.missed),
+        lean=(),
     ),
     Metric(
         "pgsonar.scan.incomplete",
@@ -85,6 +88,7 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         _SCAN,
         "Scans discarded whole because a read failed or the table was cut.",
         _scans(lambda stats: stats.incomplete),
+        lean=(),
     ),
     Metric(
         "pgsonar.scan.malformed",
@@ -135,5 +139,6 @@ AGENT_METRICS: tuple[Metric[AgentReading], ...] = (
         _SCAN,
         "CPU time of the scanning thread.",
         _scans(lambda stats: stats.cpu / 1e9),
+        lean=(),
     ),
 )

@@ -13,9 +13,19 @@ from pgsonar.signals.hop_metrics import POOLER_METRICS
 from pgsonar.signals.leak_metrics import LEAK_METRICS
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metric import Metric
+from pgsonar.signals.receiver_metrics import RECEIVER_METRICS
 from pgsonar.signals.server_metrics import SERVER_METRICS
 from pgsonar.signals.trial import SENTENCE, TEST, TEST_METRIC
 
+METRICS: tuple[Metric[Any], ...] = (
+    *SERVER_METRICS,
+    *LEAK_METRICS,
+    *LOGIN_METRICS,
+    *POOLER_METRICS[1:],  # the first is a server's as well
+    *AGENT_METRICS,
+    *RECEIVER_METRICS,
+    TEST_METRIC,
+)
 EVENTS: tuple[tuple[str, str], ...] = (
     ("pgsonar.leak.opened", "A leak episode reached its threshold; carries the ids of the span that will end it."),
     (
@@ -33,18 +43,11 @@ SPANS: tuple[tuple[str, str], ...] = (
 
 def metric_table() -> str:
     """The catalog as the Markdown tables of the README."""
-    lines = ["| metric | kind | unit | attributes | what it is |", "| --- | --- | --- | --- | --- |"]
-    metrics: list[Metric[Any]] = [
-        *SERVER_METRICS,
-        *LEAK_METRICS,
-        *LOGIN_METRICS,
-        *POOLER_METRICS[1:],
-        *AGENT_METRICS,
-        TEST_METRIC,
-    ]
-    for metric in metrics:
+    lines = ["| metric | kind | unit | attributes | profile | what it is |", "| --- | --- | --- | --- | --- | --- |"]
+    for metric in METRICS:
         attributes = ", ".join(f"`{name}`" for name in metric.attributes) or "-"
-        lines.append(f"| `{metric.name}` | {metric.kind} | `{metric.unit}` | {attributes} | {metric.sentence} |")
+        cells = (f"`{metric.name}`", metric.kind, f"`{metric.unit}`", attributes, metric.profile, metric.sentence)
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| event or span | what it is |", "| --- | --- |"]
     lines += [f"| `{name}` (event) | {sentence} |" for name, sentence in EVENTS]
     lines += [f"| `{name}` (span) | {sentence} |" for name, sentence in SPANS]

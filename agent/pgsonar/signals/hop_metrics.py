@@ -46,6 +46,7 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         ("network.connection.state", "pgsonar.side"),
         "As of servers; the side is pooler_client towards applications, pooler_server towards databases.",
         _hops,
+        lean=("network.connection.state", "pgsonar.side"),
     ),
     Metric(
         "db.client.connection.count",
@@ -54,6 +55,7 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         ("db.client.connection.pool.name", "db.client.connection.state"),
         "Server connections of PgBouncer's pools, used or idle, as its console tells.",
         _pool_connections,
+        lean=("db.client.connection.state",),
     ),
     Metric(
         "db.client.connection.max",
@@ -62,6 +64,7 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         ("db.client.connection.pool.name",),
         "The size of PgBouncer's pools.",
         _per_pool(lambda pool: pool.size),
+        lean=(),
     ),
     Metric(
         "db.client.connection.pending_requests",
@@ -70,6 +73,7 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         ("db.client.connection.pool.name",),
         "Clients that wait for a server connection.",
         _per_pool(lambda pool: pool.clients_waiting),
+        lean=(),
     ),
     Metric(
         "db.client.connection.wait_time",
@@ -79,6 +83,7 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
         "How often clients were given a server connection and how long they waited in all, by database; PgBouncer "
         "tells no buckets, and before 1.23 no number for session pooling.",
         _wait_times,
+        since_start=False,
     ),
     Metric(
         "pgsonar.pool.wait",
@@ -98,6 +103,8 @@ POOLER_METRICS: tuple[Metric[Pooling], ...] = (
             ({"db.namespace": database}, waited / 1e6)
             for database, waited in (reading.reading.wait_time if reading.reading is not None else {}).items()
         ),
+        lean=(),
+        since_start=False,
     ),
 )
 
@@ -110,5 +117,6 @@ CLIENT_METRICS: tuple[Metric[list[Connection]], ...] = (
         ("network.connection.state", "pgsonar.side"),
         "As of servers; the side is client, on the host of the applications.",
         lambda connections: by_state("client", (c.socket.state for c in connections)),
+        lean=("network.connection.state", "pgsonar.side"),
     ),
 )

@@ -40,6 +40,7 @@ LEAK_METRICS: tuple[Metric[LeakReading], ...] = (
         ("pgsonar.leak.kind", "pgsonar.leak.severity"),
         "Leak episodes open now.",
         lambda reading: _leaks(reading.open),
+        lean=("pgsonar.leak.severity",),
     ),
     Metric(
         "pgsonar.leak.count",
@@ -48,6 +49,7 @@ LEAK_METRICS: tuple[Metric[LeakReading], ...] = (
         ("pgsonar.leak.kind", "pgsonar.leak.severity"),
         "Leak episodes opened since pgsonar started, by their severity at opening.",
         lambda reading: _leaks(reading.ever),
+        lean=("pgsonar.leak.severity",),
     ),
     Metric(
         "pgsonar.leak.flaps",

@@ -50,6 +50,7 @@ LOGIN_METRICS: tuple[Metric[ServerReading], ...] = (
         ("db.namespace", "pgsonar.session.end"),
         "Sessions of a database since its statistics began, those abandoned, failed and killed apart (login, 14+).",
         _sessions_ended,
+        since_start=False,
     ),
     Metric(
         "pgsonar.role.connections",

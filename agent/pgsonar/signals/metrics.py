@@ -11,6 +11,7 @@ from pgsonar.signals.hop_metrics import CLIENT_METRICS, POOLER_METRICS
 from pgsonar.signals.leak_metrics import LEAK_METRICS, LeakReading
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metric import Metric, Read
+from pgsonar.signals.receiver_metrics import RECEIVER_METRICS
 from pgsonar.signals.rows import Attributes, Exemplar, MetricRow, Point
 from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading
 
@@ -18,7 +19,10 @@ from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading
 def server_rows(reading: ServerReading, start_unix: int, now: Moment) -> list[MetricRow]:
     """The metrics of one server."""
     common = _place(reading.sight.server.address, reading.sight.server.port)
-    rows = [_row(metric, reading, common, start_unix, now) for metric in (*SERVER_METRICS, *LOGIN_METRICS)]
+    rows = [
+        _row(metric, reading, common, start_unix, now)
+        for metric in (*SERVER_METRICS, *LOGIN_METRICS, *RECEIVER_METRICS)
+    ]
     return [row for row in rows if row.points]
 
 
@@ -65,7 +69,6 @@ def agent_rows(reading: AgentReading, start_unix: int, now: Moment) -> list[Metr
 
 
 def _row(metric: Metric[Read], reading: Read, common: Attributes, start_unix: int, now: Moment) -> MetricRow:
-    points = [
-        Point({**common, **attributes}, value, start_unix, now.unix) for attributes, value in metric.read(reading)
-    ]
-    return MetricRow(metric.name, metric.kind, metric.unit, metric.sentence, points)
+    start = start_unix if metric.since_start else 0
+    points = [Point({**common, **attributes}, value, start, now.unix) for attributes, value in metric.read(reading)]
+    return MetricRow(metric.name, metric.kind, metric.unit, metric.sentence, points, metric.folded, metric.only_full)

@@ -35,7 +35,7 @@ Value = int | float | Spread
 
 
 class Point(NamedTuple):
-    """One value of one series. `start_unix` is when the sum began (ignored for gauges)."""
+    """One value of one series. `start_unix` is when the sum began (ignored for gauges); 0 where that is not known."""
 
     attributes: Attributes
     value: Value
@@ -47,7 +47,8 @@ class Point(NamedTuple):
 class MetricRow(NamedTuple):
     """One metric of one resource. A counter is a monotonic sum, an updowncounter one that may fall.
 
-    The values of a histogram are Spreads, those of all others numbers.
+    The values of a histogram are Spreads, those of all others numbers. `folded` are the attributes over which the lean
+    profile sums; None: it leaves the metric out, and so does the standard one what is `only_full`.
     """
 
     name: str
@@ -55,6 +56,8 @@ class MetricRow(NamedTuple):
     unit: str
     description: str
     points: list[Point]
+    folded: tuple[str, ...] | None = None
+    only_full: bool = False
 
 
 class EventRow(NamedTuple):

@@ -137,6 +137,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("network.connection.state", "pgsonar.side"),
         "Sockets by TCP state: on a server's port, and of a pooler to its clients and to its databases.",
         _connections,
+        lean=("network.connection.state", "pgsonar.side"),
     ),
     Metric(
         "pgsonar.backend.count",
@@ -145,6 +146,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("db.namespace", "user.name", "client.address", "postgresql.application_name", "postgresql.state"),
         "Client backends by what their title says, and by application where a login tells; the small are in ~other.",
         _backends,
+        lean=("postgresql.state",),
     ),
     Metric(
         "pgsonar.slot.used",
@@ -153,6 +155,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("pgsonar.slot.holder", "network.transport"),
         "Slots of max_connections in use by holder, logins under way and clientless backends included.",
         _slots_used,
+        lean=("pgsonar.slot.holder",),
     ),
     Metric(
         "pgsonar.slot.limit",
@@ -161,6 +164,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("pgsonar.limit.source", "pgsonar.limit.guessed"),
         "The running max_connections, absent while unknown.",
         _limit,
+        lean=("pgsonar.limit.source", "pgsonar.limit.guessed"),
     ),
     Metric(
         "pgsonar.slot.reserved",
@@ -169,6 +173,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         (),
         "Slots ordinary clients cannot have.",
         _reserved,
+        lean=(),
     ),
     Metric(
         "pgsonar.slot.utilization",
@@ -177,6 +182,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         (),
         "Used slots / (limit - reserved); may pass 1; absent while the limit is unknown.",
         _utilization,
+        lean=(),
     ),
     Metric(
         "pgsonar.connection.unaccounted",
@@ -193,6 +199,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         (),
         "Connections the kernel has completed and the postmaster has not accepted.",
         lambda reading: [({}, reading.sight.backlog)],
+        lean=(),
     ),
     Metric(
         "pgsonar.listener.backlog.limit",
@@ -209,6 +216,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         (),
         "ListenOverflows of the server's network namespace since pgsonar started.",
         lambda reading: [] if reading.overflows is None else [({}, reading.overflows)],
+        lean=(),
     ),
     Metric(
         "pgsonar.connection.opened",
@@ -217,6 +225,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("client.address",),
         "Connections first seen since pgsonar started.",
         lambda reading: _by_client(reading.opened),
+        lean=(),
     ),
     Metric(
         "pgsonar.connection.closed",
@@ -225,6 +234,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("client.address",),
         "Connections that left the kernel's tables since pgsonar started.",
         lambda reading: _by_client(reading.closed),
+        lean=(),
     ),
     Metric(
         "pgsonar.queue.send",
@@ -249,6 +259,7 @@ SERVER_METRICS: tuple[Metric[ServerReading], ...] = (
         ("pgsonar.refusal",),
         "Clients refused with 53300 by what was used up, as the server's log tells.",
         _refused,
+        lean=(),
     ),
     Metric(
         "pgsonar.login.timeout",
