@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pgsonar.commands import COMMANDS
+from pgsonar.config.presets import PRESETS
 from pgsonar.signals.catalog import metric_table
 
 ROOT = Path(__file__).parents[1]
@@ -16,9 +17,54 @@ def tables():
     return {
         "commands": f"```sh\n{commands}\n```",
         "metrics": metric_table(),
+        "presets": presets(),
         "screen": f"```text\n{screen}\n```",
         "figures": (ROOT / "benchmarks" / "results" / "table.md").read_text(encoding="utf-8").strip(),
     }
+
+
+def presets():
+    """What each preset sets, and what is to be written beside it."""
+    lines = ["| preset | by | metrics | profile | signals | largest request | it also sets |", "| --- " * 7 + "|"]
+    for name, preset in PRESETS.items():
+        protocols = " or ".join({"otlp_http": "HTTP", "otlp_grpc": "gRPC"}[kind] for kind in preset.endpoints)
+        asked = [f"{s} when asked" for s in preset.signals if s not in preset.unasked]
+        signals = ", ".join([*preset.unasked, *asked])
+        temporality = {"lowmemory": "cumulative, histograms delta"}.get(preset.temporality, preset.temporality)
+        cells = (f"`{name}`", protocols, temporality, preset.profile, signals, _sizes(preset.sizes), _also(preset))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, *(_example(name, preset) for name, preset in PRESETS.items())])
+
+
+def _sizes(sizes):
+    told = {
+        f"{size.raw / 1e6:g} MB" + (f", {size.packed / 1e3:g} kB compressed" if size.packed else "") for size in sizes
+    }
+    if len(told) == 1:
+        return told.pop()
+    each = ((signal, size.raw / 1e6, size.packed) for signal, size in sizes._asdict().items())
+    return "; ".join(
+        f"{signal} {raw:g} MB" + (f", {packed / 1e3:g} kB compressed" if packed else "") for signal, raw, packed in each
+    )
+
+
+def _also(preset):
+    also = [f"`{header}: {value}`" for header, value in preset.headers.items()]
+    also += [f"{', '.join(f'`{name}`' for name in preset.on_points)} on each point"] if preset.on_points else []
+    also += [f"values up to {preset.value_length} characters"] if preset.value_length else []
+    also += [f"no spans that ended over {preset.oldest_span / 60:g} min ago"] if preset.oldest_span else []
+    return "; ".join(also) or "-"
+
+
+def _example(name, preset):
+    lines = [f"\n**{preset.title}**\n", "```yaml", "exporters:", "  otlp_http:", f"    preset: {name}"]
+    if preset.endpoints["otlp_http"] is None:
+        lines.append(f"    endpoint: {preset.example}")
+    else:
+        lines.append(f"    # endpoint: {preset.example}  # instead of {preset.endpoints['otlp_http']}")
+    if preset.key is not None:
+        lines.append(f'    headers: {{{preset.key[0]}: "{preset.key[1]}"}}')
+    return "\n".join([*lines, "```"])
 
 
 def between(text, name):

@@ -96,8 +96,10 @@ def test_what_a_series_has_grown_by_adds_up_to_what_it_has_counted(steps):
             assert ends.get(client, 0) <= start <= end  # the times of a series' points do not overlap
             ends[client] = end
         assert {client: received[client] for client in here} == {client: ever[client] for client in here}
-        for grown, _, _, _ in answers[LEAN_DELTA].values():
+        for grown, start, end, _ in answers[LEAN_DELTA].values():
             received["in all"] += grown
+            assert ends.get("in all", 0) <= start <= end
+            ends["in all"] = end
         assert received["in all"] == sum(ever.values())
         for total, _, _, temporality in answers[LEAN].values():
             assert (total, temporality) == (sum(ever.values()), 2)
@@ -162,12 +164,12 @@ def test_what_could_not_be_encoded_is_told_the_next_time(monkeypatch):
 
 def test_a_series_that_stays_away_is_forgotten():
     deltas = Deltas()
-    for number in range(3 * FORGET_AFTER):
+    for number in range(3 * FORGET_AFTER + 1):
         deltas.of(of("a"), counter({f"client {number}": 1, "x": number}, 2000 + number))
         deltas.commit()
 
     assert FORGET_AFTER < len(deltas) < 1.5 * FORGET_AFTER
-    (point,) = deltas.of(of("a"), counter({"x": 3 * FORGET_AFTER}, 9000))
+    (point,) = deltas.of(of("a"), counter({"x": 3 * FORGET_AFTER + 1}, 9000))
     assert point.value == 1
 
 

@@ -24,8 +24,7 @@ _OTLP = "OTEL_EXPORTER_OTLP_"
 _RESOURCE = "service.telemetry.resource"
 _EXPORTER_OF_PROTOCOL = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
 _TLS_FILES = {"CERTIFICATE": "ca_file", "CLIENT_CERTIFICATE": "cert_file", "CLIENT_KEY": "key_file"}
-_VARIABLE_OF = {
-    "temporality": "METRICS_TEMPORALITY_PREFERENCE",  # others are called as the key is
+_VARIABLE_OF = {  # others are called as the key is
     **{key: name for name, key in _TLS_FILES.items()},
     "temporality": "METRICS_TEMPORALITY_PREFERENCE",
 }

@@ -103,6 +103,19 @@ class Totals(Memory[Point]):
         return totals
 
 
+class Ends(Memory[int]):
+    """When the last growth told of a series ended."""
+
+    def of(self, resource: Resource, row: MetricRow, grown: list[Point]) -> list[Point]:
+        """The points of a row, none beginning before the last one of its series ended."""
+        told = []
+        for point in grown:
+            series = series_of(resource, row, point)
+            self.put(series, point.time_unix)
+            told.append(point._replace(start_unix=max(point.start_unix, self.get(series) or 0)))
+        return told
+
+
 def add(value: Value, other: Value) -> Value:
     """The sum of two values of one metric."""
     if isinstance(value, Spread) and isinstance(other, Spread):

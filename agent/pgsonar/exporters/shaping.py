@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgsonar.exporters.deltas import Deltas, Totals, add
+from pgsonar.exporters.deltas import Deltas, Ends, Totals, add
 from pgsonar.exporters.forms import Form
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Attributes, AttributeValue, MetricRow, Point
@@ -20,7 +20,8 @@ class Shaper:
     def __init__(self, form: Form) -> None:
         self._form = form
         self._deltas = Deltas()
-        self._totals = Totals()
+        self._totals = Totals()  # of sums over series
+        self._ends = Ends()  # of the same
 
     def rows(self, resource: Resource, rows: Iterable[MetricRow]) -> list[MetricRow]:
         """The rows of one resource; those without points are left out."""
@@ -32,11 +33,13 @@ class Shaper:
         """The rows stand in requests."""
         self._deltas.commit()
         self._totals.commit()
+        self._ends.commit()
 
     def drop(self) -> None:
         """The rows could not be put in requests."""
         self._deltas.drop()
         self._totals.drop()
+        self._ends.drop()
 
     def _points(self, resource: Resource, row: MetricRow) -> list[Point]:
         folded = row.folded if self._form.profile == "lean" else None
@@ -46,8 +49,8 @@ class Shaper:
         points = self._deltas.of(resource, row) if is_delta or folded else row.points
         if not folded:
             return points
-        points = _fold(points, folded)
-        return points if is_delta else self._totals.of(resource, row, points)
+        sums = _fold(points, folded)
+        return (self._ends if is_delta else self._totals).of(resource, row, sums)
 
 
 def _with(copied: Attributes, points: list[Point]) -> list[Point]:
@@ -57,7 +60,7 @@ def _with(copied: Attributes, points: list[Point]) -> list[Point]:
 
 
 def _fold(points: Iterable[Point], over: tuple[str, ...]) -> list[Point]:
-    """Sums over some attributes. A sum begins where the youngest of its parts does: the others were told before."""
+    """Sums over some attributes. A sum begins where the first of its parts does."""
     sums: dict[frozenset[tuple[str, AttributeValue]], Point] = {}
     for point in points:
         left: Attributes = {name: value for name, value in point.attributes.items() if name not in over}
@@ -68,7 +71,7 @@ def _fold(points: Iterable[Point], over: tuple[str, ...]) -> list[Point]:
         else:
             sums[series] = before._replace(
                 value=add(before.value, point.value),
-                start_unix=max(before.start_unix, point.start_unix),
+                start_unix=min(before.start_unix, point.start_unix),
                 exemplars=before.exemplars + point.exemplars,
             )
     return list(sums.values())
