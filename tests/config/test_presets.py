@@ -4,6 +4,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from pgsonar.config.load import read as read_with_origins
 from pgsonar.config.presets import PRESETS, supplied
 from pgsonar.config.schema import OtlpExporter
 from pgsonar.exporters.forms import form_of
@@ -55,6 +56,16 @@ def test_what_it_supplies_can_be_told_apart():
         "headers": {"x-honeycomb-dataset": "pgsonar"},
         "profile": "standard",
     }
+
+
+def test_where_a_value_came_from_is_known(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("exporters: {otlp_http: {preset: datadog, profile: full, headers: {dd-api-key: k}}}")
+    origins = read_with_origins([str(file)], [], {}).origins
+
+    supplied_by_it = ("endpoint", "temporality", "headers.dd-otel-metric-config")
+    assert {origins.of(f"exporters.otlp_http.{key}") for key in supplied_by_it} == {"preset datadog"}
+    assert {origins.of(f"exporters.otlp_http.{key}") for key in ("profile", "headers.dd-api-key")} == {f"{file}:1"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The whole configuration: files, settings and environment -> one checked `Config`.
 
 The rule: whatever is wrong is found before anything starts, all of it at once, each error naming its key. What lies
-below what, from the bottom: the defaults of the schema, the OTEL_* variables, the files in their order, `--set`.
+below what, from the bottom: the defaults of the schema, the OTEL_* variables, presets, the files in their order,
+`--set`.
 """
 
 from __future__ import annotations
