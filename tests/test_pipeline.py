@@ -7,7 +7,7 @@ import pytest
 
 from build import NETNS, PORT, START, database_reading, server, tcp, title
 from pgsonar.budget import Budget
-from pgsonar.condition import blind, degraded
+from pgsonar.condition import blind, degraded, lacks
 from pgsonar.config.schema import LeaksProcessor, Telemetry
 from pgsonar.errors import ScanError
 from pgsonar.model import (
@@ -184,6 +184,36 @@ def test_a_namespace_that_cannot_be_read_is_said_once_and_in_health(world, caplo
     ]
     assert "cannot be read" in degraded(pipeline)[0]
     assert blind(pipeline, moment(9).at) == []
+
+
+def test_what_is_missing_is_told_by_part_and_name_with_what_it_costs(world):
+    world.servers = [server(limits=Limits(), missing=("pg_control: run with CAP_DAC_READ_SEARCH", "names"))]
+    world.sightings = [BackendSighting(4711, START, title("SELECT"))]
+    pipeline = world.pipeline()
+    silent = SimpleNamespace(problem="receivers.postgresql/a: refused", take=lambda: None, holds=SECOND)
+    logs = SimpleNamespace(read=lambda servers: {}, problems=lambda: ["the log x cannot be read"])
+    probe = SimpleNamespace(problem="half_open.probe: run with CAP_SYS_PTRACE", settle=lambda at, silent: None)
+    pipeline.sources = replace(pipeline.sources, databases=(silent,), logs=logs, probe=probe)
+    world.stats |= {"source": 0, "refusal": 1, "events_refusal": 1}
+    pipeline.discover(moment(0))
+    step(pipeline, world, 1)
+    told = lacks(pipeline)
+
+    assert sorted({(lack.part, lack.name) for lack in told}) == [
+        ("capability", "CAP_DAC_READ_SEARCH"),
+        ("capability", "CAP_SYS_ADMIN"),
+        ("capability", "CAP_SYS_PTRACE"),
+        ("log", "receivers.serverlog"),
+        ("login", "receivers.postgresql/a"),
+        ("source", "destroy_events"),
+        ("source", "limit"),
+        ("source", "server"),
+    ]
+    assert [lack.text for lack in told if lack.part == "login"] == [
+        "receivers.postgresql/a: refused; what only it tells is missing"
+    ]
+    assert [lack.subject for lack in told if lack.name == "CAP_SYS_PTRACE"] == ["", "db-1:5432"]
+    assert [lack.text for lack in told] == degraded(pipeline)[: len(told)], "health says the same"
 
 
 def test_while_scans_fail_nothing_is_judged_and_open_leaks_are_lost_from_sight_not_resolved(world):

@@ -15,8 +15,9 @@ from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.leak_metrics import LeakReading
 from pgsonar.signals.leaks import event_row, span_row
-from pgsonar.signals.metrics import agent_rows, client_rows, leak_rows, pooler_rows, server_rows
+from pgsonar.signals.metrics import agent_rows, client_rows, leak_rows, own_rows, pooler_rows, server_rows
 from pgsonar.signals.names import StickyNames
+from pgsonar.signals.own_metrics import OwnReading
 from pgsonar.signals.redaction import Redaction
 from pgsonar.signals.rows import Batch, Exemplar, Row
 from pgsonar.signals.server_metrics import ServerReading
@@ -27,6 +28,13 @@ log = logging.getLogger("pgsonar")
 class Outlet(Protocol):
     """Where batches go: an exporter's queue. Never blocks."""
 
+    def export(self, batch: Batch) -> None: ...
+
+
+class Own(Protocol):
+    """What a running agent tells of itself, and who wants nothing but that."""
+
+    def read(self) -> OwnReading: ...
     def export(self, batch: Batch) -> None: ...
 
 
@@ -45,6 +53,7 @@ class Reporter:
         self._journal = journal
         self._identity = identity
         self._started = started_unix
+        self.own: Own | None = None
         self.places = telemetry.metrics.clients
         self.redaction = Redaction(telemetry.redaction)
         self._names: dict[str, StickyNames] = {}
@@ -115,7 +124,11 @@ class Reporter:
             resources.setdefault(self._identity.of(told.server), []).extend(
                 leak_rows(told, self._started, now, exemplars)
             )
-        resources[self._identity.agent()] = list(agent_rows(agent, self._started, now))
+        own: list[Row] = list(agent_rows(agent, self._started, now))
+        if self.own is not None:
+            own += own_rows(self.own.read(), self._started, now)
+            self.own.export(Batch("metrics", [(self._identity.agent(), own)]))
+        resources[self._identity.agent()] = own
         # A pooler that nobody uses has nothing to tell.
         self._send(Batch("metrics", [(resource, rows) for resource, rows in resources.items() if rows]))
 

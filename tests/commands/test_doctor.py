@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from pgsonar.commands import doctor
+from pgsonar.config.load import load
 from pgsonar.demo.clients import WireClient
 from pgsonar.sources.privileges import CAPABILITIES, privileges
 from pgsonar.views.doctor import Check, doctor_lines
@@ -38,6 +40,19 @@ def test_capabilities_are_read_from_the_kernels_account(tmp_path):
     assert mine.hides_processes
     assert not privileges().hides_processes
     assert [bit for bit, _ in CAPABILITIES.values()] == [2, 19, 21], "linux/capability.h"
+
+
+@pytest.mark.parametrize(("place", "state"), [("new/state", "ok"), ("file/state", "broken")])
+def test_a_state_directory_is_looked_at_and_not_made(tmp_path, place, state):
+    (tmp_path / "file").touch()
+    config = load(
+        [], [f"extensions.file_storage.directory={tmp_path / place}", "service.extensions=[file_storage]"], {}
+    )
+    (check,) = doctor.state(config)
+
+    assert check.state == state
+    assert not (tmp_path / "new").exists()
+    assert list(doctor.state(load([], [], {}))) == []
 
 
 @pytest.mark.live

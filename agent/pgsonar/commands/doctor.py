@@ -16,6 +16,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from pgsonar import __version__, clock
 from pgsonar.commands.options import add_config_options, add_format_option
@@ -65,7 +66,7 @@ def this_host(config: Config) -> list[Check]:
     with opened(config) as (pipeline, sources):
         seen = look(pipeline, sources).servers
         checks = [*agent(), *servers(pipeline, sources, seen), *client_side(pipeline, sources)]
-        return [*checks, *poolers(pipeline), *logins(sources), *logs(pipeline)]
+        return [*checks, *poolers(pipeline), *logins(sources), *logs(pipeline), *state(config)]
 
 
 def exporters(config: Config) -> Iterator[Check]:
@@ -268,3 +269,21 @@ def logs(pipeline: Pipeline) -> Iterator[Check]:
     for sentence in pipeline.sources.logs.problems():
         yield Check("LOGS", sentence, "broken", "refusals are not counted")
     yield Check("LOGS", f"logs of {len(told)} servers are followed")
+
+
+def state(config: Config) -> Iterator[Check]:
+    """The directory that survives a restart. A running agent may hold it: nothing is opened."""
+    if config.file_storage is None:
+        return
+    directory = Path(config.file_storage.directory)
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        yield Check("STATE", f"{directory} can be written")
+        return
+    yield Check(
+        "STATE",
+        f"{directory} cannot be written",
+        "broken",
+        "open episodes over a restart, and what waits to be sent",
+        "set extensions.file_storage.directory to a directory that the agent may write",
+    )

@@ -36,6 +36,7 @@ class ExporterStats:
     failed: Counter[str] = field(default_factory=Counter)  # refused by the other side
     dropped: Counter[str] = field(default_factory=Counter)  # fell out of the queue
     retries: int = 0
+    queue_capacity: int | None = None  # requests; None: it has no queue
     queue_requests: int = 0
     queue_bytes: int = 0
     failing_since: float | None = None
@@ -260,6 +261,7 @@ class Exporter:
 
     def _note_queue(self) -> None:
         self.stats.queue_requests, self.stats.queue_bytes = len(self._queue), self._queue.bytes
+        self.stats.queue_capacity = self._queue.bounds.queue_size
 
     def _arrived(self, lane: Lane, piece: Encoded, rejected: int, reason: str) -> None:
         lane.pieces.popleft()

@@ -7,6 +7,7 @@ are nanoseconds since the epoch. A `Moment` carries both.
 
 from pgsonar.model.backends import LOCAL_HOST, Activity, Backend, BackendKind, BackendSighting, Title
 from pgsonar.model.connections import ClientProcess, ClientSide, Connection, Destination
+from pgsonar.model.lacks import Lack, Part
 from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Member, Severity, Slots
 from pgsonar.model.moments import SECOND, Moment
 from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerEnds, PoolerReading, PoolerServer, Pooling, Via
@@ -37,11 +38,13 @@ __all__ = [
     "EpisodeState",
     "Finding",
     "Growth",
+    "Lack",
     "Ledger",
     "Limits",
     "LogCounts",
     "Member",
     "Moment",
+    "Part",
     "Pool",
     "Pooler",
     "PoolerClient",

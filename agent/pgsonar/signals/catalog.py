@@ -13,6 +13,7 @@ from pgsonar.signals.hop_metrics import POOLER_METRICS
 from pgsonar.signals.leak_metrics import LEAK_METRICS
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metric import Metric
+from pgsonar.signals.own_metrics import OWN_METRICS
 from pgsonar.signals.receiver_metrics import RECEIVER_METRICS
 from pgsonar.signals.server_metrics import SERVER_METRICS
 from pgsonar.signals.trial import SENTENCE, TEST, TEST_METRIC
@@ -23,6 +24,7 @@ METRICS: tuple[Metric[Any], ...] = (
     *LOGIN_METRICS,
     *POOLER_METRICS[1:],  # the first is a server's as well
     *AGENT_METRICS,
+    *OWN_METRICS,
     *RECEIVER_METRICS,
     TEST_METRIC,
 )

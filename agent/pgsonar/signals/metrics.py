@@ -11,6 +11,7 @@ from pgsonar.signals.hop_metrics import CLIENT_METRICS, POOLER_METRICS
 from pgsonar.signals.leak_metrics import LEAK_METRICS, LeakReading
 from pgsonar.signals.login_metrics import LOGIN_METRICS
 from pgsonar.signals.metric import Metric, Read
+from pgsonar.signals.own_metrics import OWN_METRICS, OwnReading
 from pgsonar.signals.receiver_metrics import RECEIVER_METRICS
 from pgsonar.signals.rows import Attributes, Exemplar, MetricRow, Point
 from pgsonar.signals.server_metrics import SERVER_METRICS, ServerReading
@@ -65,6 +66,12 @@ def _leak_key(point: Point) -> tuple[str, str]:
 def agent_rows(reading: AgentReading, start_unix: int, now: Moment) -> list[MetricRow]:
     """The agent's own metrics."""
     rows = [_row(metric, reading, {}, start_unix, now) for metric in AGENT_METRICS]
+    return [row for row in rows if row.points]
+
+
+def own_rows(reading: OwnReading, start_unix: int, now: Moment) -> list[MetricRow]:
+    """What the agent tells of itself as a sender."""
+    rows = [_row(metric, reading, {}, start_unix, now) for metric in OWN_METRICS]
     return [row for row in rows if row.points]
 
 

@@ -11,6 +11,8 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
+from pgsonar.model import Lack
+
 # Bits of CapEff that matter to pgsonar, and what for (linux/capability.h).
 CAPABILITIES = {
     "CAP_DAC_READ_SEARCH": (2, "data directories and configurations of other users"),
@@ -24,6 +26,17 @@ class Privileges(NamedTuple):
     capabilities: tuple[str, ...]
     open_files: int
     hides_processes: bool  # /proc shows our own processes alone (mount option hidepid)
+
+
+def hidden_processes(proc: str = "/proc") -> list[Lack]:
+    """Whether /proc shows our own processes alone."""
+    if Path(proc, "1").exists():
+        return []
+    what = (
+        "/proc hides the processes of other users, so no server of theirs is found (run as a member of the group in "
+        "its mount option gid=, or without hidepid)"
+    )
+    return [Lack("source", "processes", what)]
 
 
 def privileges(proc: str = "/proc") -> Privileges:
@@ -41,5 +54,5 @@ def privileges(proc: str = "/proc") -> Privileges:
         user=user,
         capabilities=tuple(name for name, (bit, _) in CAPABILITIES.items() if effective >> bit & 1),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        hides_processes=not Path(proc, "1").exists(),
+        hides_processes=bool(hidden_processes(proc)),
     )
