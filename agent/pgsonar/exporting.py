@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgsonar.config.schema import IN_MEMORY, Config, OtlpExporter
+from pgsonar.config.schema import IN_MEMORY, Config, OtlpExporter, PrometheusExporter, Section
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import Exporter, Outbox, Way, build, form_of, way_of
 from pgsonar.exporters.forms import Form
@@ -36,7 +36,7 @@ class Exporting:
     """
 
     def __init__(self, config: Config, directory: Path | None) -> None:
-        ways = {name: way_of(name, section) for name, section in config.exporters.items()}
+        ways = {name: way_of(name, section) for name, section in _pushing(config).items()}
         self._config = config
         self.refuses_metrics = False
         self._file = self._open_file(config, directory)
@@ -47,7 +47,7 @@ class Exporting:
 
     def prepare(self, config: Config) -> dict[str, Way]:
         """How the exporters that another configuration has changed send. Raises ConfigError where one cannot."""
-        changed = {n: section for n, section in config.exporters.items() if self._config.exporters.get(n) != section}
+        changed = {n: section for n, section in _pushing(config).items() if self._config.exporters.get(n) != section}
         return {name: way_of(name, section) for name, section in changed.items()}
 
     def apply(self, config: Config, ways: dict[str, Way]) -> None:
@@ -116,10 +116,19 @@ class Exporting:
 
     def _routes(self, config: Config) -> dict[Signal, list[tuple[Exporter, Form]]]:
         return {
-            signal: [(self.exporters[name], form_of(config.exporters[name])) for name in pipeline.exporters]
+            signal: [
+                (self.exporters[name], form_of(config.exporters[name]))
+                for name in pipeline.exporters
+                if name in self.exporters
+            ]
             for signal in SIGNALS
             if (pipeline := getattr(config.pipelines, signal)) is not None
         }
+
+
+def _pushing(config: Config) -> dict[str, Section]:
+    """The exporters that send, which leaves out those that are scraped."""
+    return {n: section for n, section in config.exporters.items() if not isinstance(section, PrometheusExporter)}
 
 
 def _close(exporter: Exporter, seconds: float) -> None:

@@ -17,18 +17,22 @@ from typing import TYPE_CHECKING
 from pgsonar import __version__, clock
 from pgsonar.budget import Budget, Usage
 from pgsonar.clock import Due
-from pgsonar.condition import blind, degraded
+from pgsonar.condition import blind, degraded, lacks
+from pgsonar.config.fingerprint import config_hash
 from pgsonar.config.schema import Config
 from pgsonar.errors import ConfigError, PgsonarError
-from pgsonar.exporters import Exporter
+from pgsonar.exporters import ExporterStats
 from pgsonar.exporting import SIGNALS, Exporting
 from pgsonar.health import Health, HealthEndpoint
-from pgsonar.model import EpisodeEvent
+from pgsonar.model import EpisodeEvent, Lack
 from pgsonar.opening import OpenSources, host_id, open_sources, reopen_sources
+from pgsonar.own import OwnAccount
 from pgsonar.pipeline import Pipeline
 from pgsonar.process import set_up_log
 from pgsonar.reporting import Outlet, Reporter
+from pgsonar.scraping import Scraping
 from pgsonar.signals.identity import Identity
+from pgsonar.sources.privileges import hidden_processes
 
 if TYPE_CHECKING:
     from pgsonar.flight import FlightRecorder
@@ -75,9 +79,8 @@ def _refuse_fixed(before: Config, after: Config) -> None:
             raise ConfigError(f"{key} cannot change while the agent runs", "restart the agent")
 
 
-def _figures(exporter: Exporter) -> dict[str, object]:
+def _figures(stats: ExporterStats) -> dict[str, object]:
     """What an exporter has done, for the health answer."""
-    stats = exporter.stats
     return {
         "sent": dict(stats.sent),
         "failed": dict(stats.failed),
@@ -119,10 +122,13 @@ class Service:
         self._keep = Due(KEEP)
         self._flight = self._open_flight_recorder()
         self._exporting = Exporting(config, self._state.path if self._state is not None else None)
+        self._scraping = Scraping(config)
         self._sources = open_sources(config)
         self._recorder: Recorder | None = None
         self._reporter = Reporter(self._outlets(), _identity(config), clock.now().unix, config.telemetry, self._journal)
         self._pipeline = self._make_pipeline(self._reporter, sink or self._flight)
+        self._own = OwnAccount(config_hash(config), self._stats, self._lacks, self._scraping.export_own)
+        self._reporter.own = self._own
         self._health: HealthEndpoint | None = None
         self._memory: MemoryLimit | None = None
         self._limit_memory()
@@ -155,6 +161,21 @@ class Service:
 
         return FlightRecorder(self._config.flight_recorder)
 
+    def _stats(self) -> dict[str, ExporterStats]:
+        """What each exporter has done, by its id."""
+        pushed = {name: exporter.stats for name, exporter in self._exporting.exporters.items()}
+        return pushed | self._scraping.stats()
+
+    def _lacks(self) -> list[Lack]:
+        """What is missing, failing exporters left out."""
+        return [*lacks(self._pipeline), *self._lacks_of_its_own()]
+
+    def _lacks_of_its_own(self) -> list[Lack]:
+        found = hidden_processes()
+        stores = [store for store in (self._state, self._exporting) if store is not None]
+        found += [Lack("state", "file_storage", store.problem) for store in stores if store.problem]
+        return found + ([Lack("exporter", "telemetry", self._scraping.problem)] if self._scraping.problem else [])
+
     def _make_pipeline(self, reporter: Reporter, sink: Sink | None) -> Pipeline:
         config = self._config
         if sink is None:
@@ -171,6 +192,7 @@ class Service:
         outlets: dict[str, list[Outlet]] = {signal: [self._exporting] for signal in SIGNALS}
         if self._flight is not None:
             outlets["logs"].append(self._flight)
+        outlets["metrics"].append(self._scraping)
         return outlets
 
     def run(self) -> None:
@@ -243,6 +265,8 @@ class Service:
         if config.telemetry.logs != before.telemetry.logs:
             set_up_log(config.telemetry.logs)
         self._exporting.apply(config, ways)
+        self._scraping.apply(config)
+        self._own.config_hash = config_hash(config)
         self._reporter.configure(_identity(config), config.telemetry)
         self._metrics.set_period(config.telemetry.metrics.interval)
         self._use(sources, before)
@@ -346,12 +370,12 @@ class Service:
         pipeline, now = self._pipeline, clock.now().at
         failing = blind(pipeline, now)
         reasons = list(failing)
-        for name, exporter in self._exporting.exporters.items():
-            since = exporter.stats.failing_since
+        for name, stats in self._stats().items():
+            since = stats.failing_since
             if since is None:
                 continue
             seconds = time.monotonic() - since
-            text = f"exporter {name} has failed for {seconds:.0f} s: {exporter.stats.last_error}"
+            text = f"exporter {name} has failed for {seconds:.0f} s: {stats.last_error}"
             reasons.append(text)
             if seconds > EXPORTER_FAILING:
                 failing.append(text)
@@ -359,13 +383,13 @@ class Service:
             reasons.append("waiting for a first PostgreSQL server")
         reasons += [f"the configuration was refused, the one before runs on: {self._refused}"] if self._refused else []
         reasons += degraded(pipeline)
-        parts = [part for part in (self._state, self._exporting, self._memory) if part is not None]
-        reasons += [part.problem for part in parts if part.problem]
+        reasons += [lack.text for lack in self._lacks_of_its_own()]
+        reasons += [self._memory.problem] if self._memory is not None and self._memory.problem else []
         reasons += [f"{stage} failed {count} times" for stage, count in list(pipeline.failures.items())]
         servers = [
             {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
         ]
-        exporters = {name: _figures(exporter) for name, exporter in self._exporting.exporters.items()}
+        exporters = {name: _figures(stats) for name, stats in self._stats().items()}
         facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
         facts["logins"] = {
             poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
@@ -403,6 +427,7 @@ class Service:
             self._state.close()
         if self._flight is not None:
             self._flight.close()
+        self._scraping.close()
         self._exporting.close(STOP_WITHIN)
         self._close_health()
         self._sources.sampler.close()

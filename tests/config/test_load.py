@@ -107,6 +107,15 @@ MISTAKES = {
     "endpoint of gRPC": ("exporters: {otlp_grpc: {endpoint: x}}", ["otlp_grpc.endpoint", "host:port"]),
     "one endpoint for gRPC": ("exporters: {otlp_grpc: {logs_endpoint: 'x:1'}}", ["logs_endpoint", "otlp_grpc/logs"]),
     "health endpoint": ("extensions: {health_check: {endpoint: localhost}}", ["health_check.endpoint", "host:port"]),
+    "scrape endpoint": ("exporters: {prometheus: {endpoint: '9187'}}", ["exporters.prometheus.endpoint", "host:port"]),
+    "own metrics": (
+        "service: {telemetry: {metrics: {endpoint: off}}}",
+        ["service.telemetry.metrics.endpoint", "expected text"],
+    ),
+    "own metrics nowhere": (
+        "service: {telemetry: {metrics: {endpoint: nowhere}}}",
+        ["service.telemetry.metrics.endpoint", "host:port", "or none"],
+    ),
     "certificate without key": ("exporters: {otlp_grpc: {tls: {cert_file: /dev/null}}}", ["tls.key_file", "required"]),
     "no such authority": ("exporters: {otlp_http: {tls: {ca_file: /no/ca}}}", ["tls.ca_file", "'/no/ca'", "No such"]),
     "no such directory": ("exporters: {file: {path: /no/such/out}}", ["exporters.file.path", "'/no/such'"]),

@@ -19,6 +19,20 @@ def test_without_pipelines_every_signal_goes_through_everything_declared(read):
         assert pipeline.exporters == ["debug", "file"]
 
 
+def test_without_pipelines_a_scrape_endpoint_takes_metrics_alone(read):
+    both = read("exporters: {debug: , prometheus/a: }").pipelines
+    alone = read("exporters: {prometheus: }")
+
+    assert (both.metrics.exporters, both.logs.exporters) == (["debug", "prometheus/a"], ["debug"])
+    assert (alone.pipelines.metrics.exporters, alone.pipelines.logs, alone.pipelines.traces) == (
+        ["prometheus"],
+        None,
+        None,
+    )
+    assert alone.leaks is not None
+    assert alone.warnings == []
+
+
 def test_sockets_and_leaks_need_no_declaration(read):
     config = read(pipelines(f"logs: {PIPELINE}"))
 
@@ -53,6 +67,14 @@ def test_a_wrong_pipeline_is_refused(refused, text, said):
     assert "errors" not in message
     for part in said:
         assert part in message
+
+
+@pytest.mark.parametrize("signal", ["logs", "traces"])
+def test_nothing_but_metrics_can_be_scraped(refused, signal):
+    wired = f"{signal}: {{receivers: [sockets], processors: [leaks], exporters: [prometheus]}}"
+    message = refused(pipelines(wired, "exporters: {prometheus: }"))
+
+    assert message.startswith(f"service.pipelines.{signal}.exporters: prometheus takes metrics alone")
 
 
 def test_declared_but_unused_components_are_warned_about_and_off(read):

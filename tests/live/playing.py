@@ -60,7 +60,7 @@ class Agent:
             f"receivers: {{sockets: {{targets: {targets}}}{receivers}}}\n"
             f"processors: {{leaks: {{{leaks}}}}}\n"
             f"exporters: {{file: {{path: {self.path}}}}}\n"
-            "service: {telemetry: {metrics: {interval: 1s}}}\n"
+            "service: {telemetry: {metrics: {endpoint: none, interval: 1s}}}\n"
         )
         more = [word for setting in settings for word in ("--set", setting)]
         self.log = folder / "agent.log"

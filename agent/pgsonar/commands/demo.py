@@ -30,7 +30,7 @@ service:
     metrics: {{receivers: [sockets], processors: [leaks], exporters: [otlp_http]}}
     logs:    {{receivers: [sockets], processors: [leaks], exporters: [otlp_http]}}
     traces:  {{receivers: [sockets], processors: [leaks], exporters: [otlp_http]}}
-  telemetry: {{logs: {{level: warn}}, metrics: {{interval: 2s}}}}
+  telemetry: {{logs: {{level: warn}}, metrics: {{interval: 2s, endpoint: none}}}}
 """
 NAMED_WITHIN = 25.0  # seconds
 RESOLVED_WITHIN = 10.0

@@ -41,8 +41,11 @@ def check_components(components: Components, problems: Problems) -> None:
 
 
 def check_telemetry(telemetry: schema.Telemetry, problems: Problems) -> None:
-    """How often metrics are sent."""
+    """How often metrics are sent, where the agent's own are served, and what is hidden."""
     _at_least(telemetry.metrics.interval, "service.telemetry.metrics.interval", problems)
+    if (endpoint := telemetry.metrics.endpoint) != schema.NOWHERE:
+        problem = host_port_problem(endpoint, listens=True)
+        _tell("service.telemetry.metrics.endpoint", f"{problem}, or none" if problem else None, endpoint, problems)
     if not 1 <= telemetry.metrics.clients <= _CLIENTS_MOST:
         problems.error(
             "service.telemetry.metrics.clients",
@@ -236,8 +239,8 @@ def _check_logs(serverlog: schema.ServerlogReceiver, key: str, problems: Problem
         problems.error(f"{key}.include", "names no file", "for example [/var/log/postgresql/*.log]")
 
 
-def _check_health(health: schema.HealthCheck, key: str, problems: Problems) -> None:
-    _tell(f"{key}.endpoint", host_port_problem(health.endpoint, listens=True), health.endpoint, problems)
+def _check_listener(listener: schema.HealthCheck | schema.PrometheusExporter, key: str, problems: Problems) -> None:
+    _tell(f"{key}.endpoint", host_port_problem(listener.endpoint, listens=True), listener.endpoint, problems)
 
 
 def _check_directory(storage: schema.FileStorage, key: str, problems: Problems) -> None:
@@ -253,7 +256,8 @@ _CHECKS: dict[type[schema.Section], Callable[[Any, str, Problems], None]] = {
     schema.LeaksProcessor: _check_leaks,
     schema.MemoryLimiter: _check_memory,
     schema.FileExporter: _check_file,
-    schema.HealthCheck: _check_health,
+    schema.PrometheusExporter: _check_listener,
+    schema.HealthCheck: _check_listener,
     schema.FileStorage: _check_directory,
     schema.FlightRecorder: _check_flight_recorder,
 }

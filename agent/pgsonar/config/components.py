@@ -25,6 +25,7 @@ TYPES: dict[str, dict[str, type[Section]]] = {
     "exporters": schema.type_of_exporter,
     "extensions": schema.type_of_extension,
 }
+METRICS_ONLY = ("prometheus",)  # exporters
 _ALIASES = {"otlp": "otlp_grpc", "otlphttp": "otlp_http"}  # the Collector's older names of exporters
 _ALWAYS = {"receivers": "sockets", "processors": "leaks"}
 _ONE_ONLY = ("sockets", "leaks", "memory_limiter", "health_check", "file_storage", "flight_recorder")

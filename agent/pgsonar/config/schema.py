@@ -315,10 +315,13 @@ class TelemetryLogs(Section, frozen=True):
     encoding: Literal["console", "json"] = "console"
 
 
+NOWHERE = "none"
+
+
 class TelemetryMetrics(Section, frozen=True):
     """The agent's own metrics endpoint, and how often metrics are sent."""
 
-    endpoint: str | None = None
+    endpoint: str = "127.0.0.1:8888"  # the Collector's; NOWHERE turns it off
     interval: Duration = Duration(10)
     clients: int = 20  # of a server, named in its metrics; the others are `~other`
 

@@ -12,13 +12,12 @@ from pgsonar.config.problems import Problems
 COMPONENTS: dict[str, frozenset[str]] = {
     "receivers": frozenset(),
     "processors": frozenset({"owners"}),
-    "exporters": frozenset({"prometheus"}),
+    "exporters": frozenset(),
     "extensions": frozenset({"status_page"}),
 }
 
 # Section, key, and the values that are refused; None refuses every value that is not empty.
 REFUSED: tuple[tuple[type[schema.Section], str, tuple[object, ...] | None], ...] = (
-    (schema.TelemetryMetrics, "endpoint", None),
 )
 
 

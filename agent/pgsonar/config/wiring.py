@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from pgsonar.config import unbuilt
-from pgsonar.config.components import TYPES, Components, real_id, type_of
+from pgsonar.config.components import METRICS_ONLY, TYPES, Components, real_id, type_of
 from pgsonar.config.environment import SIGNALS
 from pgsonar.config.presets import refused_signal, unasked
 from pgsonar.config.problems import Problems, allowed_hint
@@ -64,9 +64,7 @@ def _everything(components: Components) -> dict[str, Pipeline]:
         return {}
     one_of = components.exporter_of_signal
     takers = {
-        signal: [one_of[signal]]
-        if one_of
-        else [one for one in exporters if signal in unasked(components.get("exporters", one))]
+        signal: [one_of[signal]] if one_of else [one for one in exporters if _takes(one, signal, components)]
         for signal in SIGNALS
     }
     return {
@@ -74,6 +72,12 @@ def _everything(components: Components) -> dict[str, Pipeline]:
         for signal, taking in takers.items()
         if taking
     }
+
+
+def _takes(exporter: str, signal: str, components: Components) -> bool:
+    """Whether an exporter knows what to do with a signal, and wants it without being asked."""
+    knows = signal == "metrics" or type_of(exporter) not in METRICS_ONLY
+    return knows and signal in unasked(components.get("exporters", exporter))
 
 
 def _check(signal: str, pipeline: Pipeline, components: Components, problems: Problems) -> Pipeline:
@@ -92,6 +96,9 @@ def _check(signal: str, pipeline: Pipeline, components: Components, problems: Pr
             f"{signal} need the processor leaks, which makes them",
             f"write service.pipelines.{signal}.processors: [leaks]",
         )
+    for exporter in checked["exporters"]:
+        if not _takes(exporter, signal):
+            problems.error(f"{key}.exporters", f"{exporter} takes metrics alone", f"remove {exporter} from {signal}")
     return msgspec.structs.replace(pipeline, **checked)
 
 

@@ -15,9 +15,9 @@ from pgsonar.exporters.delivery import Transport
 from pgsonar.exporters.forms import form_of
 from pgsonar.exporters.outbox import Outbox
 from pgsonar.exporters.queue import Queue, Store
-from pgsonar.exporters.sender import Exporter
+from pgsonar.exporters.sender import Exporter, ExporterStats
 
-__all__ = ["Exporter", "Outbox", "Way", "build", "form_of", "way_of"]
+__all__ = ["Exporter", "ExporterStats", "Outbox", "Way", "build", "form_of", "way_of"]
 
 
 class Way(NamedTuple):
