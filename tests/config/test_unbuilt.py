@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgsonar.config import schema, unbuilt
+from pgsonar.config import schema
 from pgsonar.detectors import rules
 
 REFUSED = {
@@ -43,8 +43,3 @@ def test_every_kind_that_can_be_configured_is_detected():
     kinds = [name for name in schema.LeaksProcessor.__struct_fields__ if name not in ("overrides", "max_duration")]
 
     assert sorted(rule.kind for rule in rules(schema.LeaksProcessor()).all) == sorted(kinds)
-
-
-def test_every_line_of_the_lists_names_something_the_schema_has():
-    for section, name, *_ in unbuilt.REFUSED:
-        assert name in section.__struct_fields__

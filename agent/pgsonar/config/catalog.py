@@ -14,7 +14,8 @@ from pgsonar.config import unbuilt
 from pgsonar.config.addresses import DEFAULT_ENDPOINTS
 from pgsonar.config.checks import NOT_GRPC
 from pgsonar.config.components import TYPES
-from pgsonar.config.schema import OtlpExporter, Section
+from pgsonar.config.presets import PRESETS
+from pgsonar.config.schema import Section
 from pgsonar.config.units import ByteSize, Duration, Instant, Percent
 
 _WORDS: dict[Any, str] = {
@@ -58,10 +59,9 @@ def catalog() -> dict[str, list[Type]]:
         ]
         for kind, sections in TYPES.items()
     }
-    preset = next((key for key in keys(OtlpExporter) if key["key"] == "preset"), None)
     listed["presets"] = [
-        Type(type=name, summary=f"preset: {name} in an OTLP exporter.", keys=[])
-        for name in (preset["allowed"] if preset else [])
+        Type(type=name, summary=f"{preset.title}: what it wants of an OTLP exporter.", keys=[])
+        for name, preset in PRESETS.items()
     ]
     return listed
 
@@ -86,33 +86,19 @@ def keys(section: type[Section]) -> list[Key]:
     """The keys of a section that this version takes."""
     found = []
     for field in msgspec.structs.fields(section):
-        refused = _refused(section, field.name)
-        if refused is None:
-            continue
         options = [option for option in _options(field.type) if option is not types.NoneType]
         inner = next((one for one in map(_inner, options) if one is not None), None)
         found.append(
             Key(
                 key=field.name,
                 takes=" or ".join(dict.fromkeys(map(_takes, options))),
-                allowed=[word for word in _allowed(options) if word not in refused],
+                allowed=_allowed(options),
                 default=_default(field),
                 required=field.required,
                 keys=keys(inner) if inner is not None else [],
             )
         )
     return found
-
-
-def _refused(section: type[Section], name: str) -> tuple[object, ...] | None:
-    """The values of a key that are refused; None when all are."""
-    refused: tuple[object, ...] = ()
-    for owner, key, values in unbuilt.REFUSED:
-        if issubclass(section, owner) and key == name:
-            if values is None:
-                return None
-            refused += values
-    return refused
 
 
 def _options(wanted: Any) -> tuple[Any, ...]:

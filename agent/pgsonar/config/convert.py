@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from pgsonar.config import unbuilt
 from pgsonar.config.problems import Problems, allowed_hint, near_hint, shown
 from pgsonar.config.reading import parse_yaml
 from pgsonar.config.schema import Section
@@ -52,8 +51,6 @@ def to_section(section: type[AnySection], value: Any, key: str, problems: Proble
             values[name] = _to_type(field.type, written, inner, problems)
         except _NoValueError:
             complete = complete and not field.required
-        else:
-            unbuilt.remark(section, name, values[name], inner, problems)
     return section(**values) if complete else None
 
 

@@ -97,7 +97,7 @@ def _check(signal: str, pipeline: Pipeline, components: Components, problems: Pr
             f"write service.pipelines.{signal}.processors: [leaks]",
         )
     for exporter in checked["exporters"]:
-        if not _takes(exporter, signal):
+        if signal != "metrics" and type_of(exporter) in METRICS_ONLY:
             problems.error(f"{key}.exporters", f"{exporter} takes metrics alone", f"remove {exporter} from {signal}")
     return msgspec.structs.replace(pipeline, **checked)
 

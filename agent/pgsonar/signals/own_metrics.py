@@ -103,7 +103,7 @@ OWN_METRICS: tuple[Metric[OwnReading], ...] = (
     ),
     Metric(
         "pgsonar.degraded",
-        "gauge",
+        "updowncounter",
         "{reason}",
         ("pgsonar.degraded.part", "pgsonar.degraded.name"),
         "What is missing or does not work, by part (capability, source, login, log, exporter, state): how often. The "
