@@ -113,8 +113,10 @@ MAY_IMPORT = {
         "verdicts",
         "__init__",
     ),
+    "answer": (*("budget", "clock", "condition", "exporters", "health", "opening", "pipeline", "__init__"),),
     "service": (
         "model",
+        "answer",
         "budget",
         "errors",
         "clock",

@@ -11,16 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pgsonar import __version__, clock
+from pgsonar.answer import health_of
 from pgsonar.budget import Budget, Usage
 from pgsonar.clock import Due
-from pgsonar.condition import blind, degraded, lacks
+from pgsonar.condition import lacks
 from pgsonar.config.fingerprint import config_hash
+from pgsonar.config.fixed import refuse_fixed
 from pgsonar.config.schema import Config
-from pgsonar.errors import ConfigError, PgsonarError
+from pgsonar.errors import PgsonarError
 from pgsonar.exporters import ExporterStats
 from pgsonar.exporting import SIGNALS, Exporting
 from pgsonar.health import Health, HealthEndpoint
@@ -53,7 +54,6 @@ KEEP = 10.0  # between two times that what is open is written down, when nothing
 DRAIN = 0.1
 SETTLE_WITHIN = 0.2  # seconds that encoding what was told may take before the state is written
 STOP_WITHIN = 4.0  # seconds for the exporters to flush; SIGTERM promises five in all
-EXPORTER_FAILING = 300.0  # seconds after which a failing exporter makes the agent unhealthy
 
 
 def _say_budget(budget: Budget) -> None:
@@ -70,32 +70,6 @@ def _say_budget(budget: Budget) -> None:
 
 def _identity(config: Config) -> Identity:
     return Identity(host=socket.gethostname(), host_id=host_id(), version=__version__, extra=config.telemetry.resource)
-
-
-def _refuse_fixed(before: Config, after: Config) -> None:
-    """What is decided when the agent starts cannot be changed later."""
-    for key, part in FIXED.items():
-        if part(before) != part(after):
-            raise ConfigError(f"{key} cannot change while the agent runs", "restart the agent")
-
-
-def _figures(stats: ExporterStats) -> dict[str, object]:
-    """What an exporter has done, for the health answer."""
-    return {
-        "sent": dict(stats.sent),
-        "failed": dict(stats.failed),
-        "dropped": dict(stats.dropped),
-        "retries": stats.retries,
-        "queue": stats.queue_requests,
-    }
-
-
-# What a configuration says once and for all.
-FIXED: dict[str, Callable[[Config], object]] = {
-    "extensions.file_storage": attrgetter("file_storage"),
-    "extensions.flight_recorder": attrgetter("flight_recorder"),
-    "service.telemetry.redaction": attrgetter("telemetry.redaction"),
-}
 
 
 class Service:
@@ -247,7 +221,7 @@ class Service:
             return
         try:
             config = self._load()
-            _refuse_fixed(self._config, config)
+            refuse_fixed(self._config, config)
             ways = self._exporting.prepare(config)
             sources = reopen_sources(self._sources, self._config, config)
         except PgsonarError as error:
@@ -366,54 +340,26 @@ class Service:
         self._health.start()
 
     def health(self) -> Health:
-        """Well while scanning goes on and no exporter has failed for long."""
-        pipeline, now = self._pipeline, clock.now().at
-        failing = blind(pipeline, now)
-        reasons = list(failing)
-        for name, stats in self._stats().items():
-            since = stats.failing_since
-            if since is None:
-                continue
-            seconds = time.monotonic() - since
-            text = f"exporter {name} has failed for {seconds:.0f} s: {stats.last_error}"
-            reasons.append(text)
-            if seconds > EXPORTER_FAILING:
-                failing.append(text)
-        if not pipeline.servers and self._sources.sees_servers:
-            reasons.append("waiting for a first PostgreSQL server")
-        reasons += [f"the configuration was refused, the one before runs on: {self._refused}"] if self._refused else []
-        reasons += degraded(pipeline)
-        reasons += [lack.text for lack in self._lacks_of_its_own()]
-        reasons += [self._memory.problem] if self._memory is not None and self._memory.problem else []
-        reasons += [f"{stage} failed {count} times" for stage, count in list(pipeline.failures.items())]
-        servers = [
-            {"id": s.id, "label": s.label, "port": s.port, "pid": s.pid} for s in list(pipeline.servers.values())
-        ]
-        exporters = {name: _figures(stats) for name, stats in self._stats().items()}
-        facts: dict[str, object] = {"version": __version__, "servers": servers, "exporters": exporters}
-        facts["logins"] = {
-            poller.name: {"answers": poller.answers, "failures": poller.failures, "problem": poller.problem}
-            for poller in self._sources.pollers()
-        }
+        """How the agent is, for whoever asks."""
+        facts = {} if self._flight is None else {"flight_recorder": self._flight.report()}
         hides_clients = self._config.telemetry.redaction.is_on
-        facts["log"] = {
-            server: {"counts": dict(told.by_class), "last_line": {} if hides_clients else told.last_line}
-            for server, told in list(pipeline.logs.items())
-        }
-        if self._flight is not None:
-            facts["flight_recorder"] = self._flight.report()
-        return Health(not failing, reasons, facts | {"scanning": self._scanning()})
+        return health_of(
+            self._pipeline,
+            self._sources,
+            self._stats(),
+            others=self._reasons(),
+            facts=facts,
+            hides_clients=hides_clients,
+        )
 
-    def _scanning(self) -> dict[str, object]:
-        """How often and by what the sockets are read, and why."""
-        budget = self._sources.budget
-        return {
-            "interval": round(budget.interval, 4),
-            "reason": budget.reason,
-            "cpu": None if budget.taken is None else round(budget.taken, 4),
-            "max_cpu": budget.share,
-            "namespaces": self._pipeline.namespaces.report(),
-        }
+    def _reasons(self) -> list[str]:
+        """What is the matter beside what is looked at, and with whom it is told."""
+        reasons = [lack.text for lack in self._lacks_of_its_own()]
+        if self._refused:
+            reasons.append(f"the configuration was refused, the one before runs on: {self._refused}")
+        if self._memory is not None and self._memory.problem:
+            reasons.append(self._memory.problem)
+        return reasons
 
     def _close(self) -> None:
         """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""
