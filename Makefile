@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## leak connections of a PostgreSQL of its own, and watch th
 	$(BIN)/pgsonar demo
 
 test: $(VENV)/.test ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check

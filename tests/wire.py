@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-SERVER, CLIENT = "10.77.0.1", "10.77.0.2"
+# Tests that run side by side must not meet under one address.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+SERVER, CLIENT = f"10.77.{WORKER}.1", f"10.77.{WORKER}.2"
 UNSHARE = """
 import ctypes, socket, sys, time
 assert ctypes.CDLL(None).unshare(0x40000000) == 0

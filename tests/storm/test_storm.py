@@ -93,6 +93,7 @@ def ask(process, line):
     process.stdin.flush()
 
 
+@pytest.mark.alone
 @pytest.mark.netns
 @pytest.mark.parametrize(
     ("source", "events", "interval"),
