@@ -11,7 +11,6 @@ import sqlite3
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections import deque
@@ -24,6 +23,7 @@ from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from pairs import compare, cpu_of
+from punctuality import lateness
 from worlds import say, write_rows
 
 from pgsonar.config.schema import OtlpExporter, SendingQueue
@@ -164,35 +164,17 @@ def test_punctuality_during_exports(goals, tmp_path, sink):
     say(f"lateness while 20000 points leave, {seconds} s")
     folder = tmp_path / "queue"
     folder.mkdir()
-    exporting, stop, series = Ours(sink, folder), threading.Event(), table(20_000)
+    exporting, series = Ours(sink, folder), table(20_000)
 
-    def export():
+    def export(stop):
         for value in itertools.count(1):
             if stop.is_set():
                 return
             exporting.export(series, value)
 
-    def wake():
-        due = time.monotonic()
-        while not stop.is_set():
-            due += 0.01
-            time.sleep(max(0.0, due - time.monotonic()))
-            theirs.append(time.monotonic() - due)
-
-    ours, theirs = [], []
-    threads = [threading.Thread(target=export), threading.Thread(target=wake)]
     with Sampler(0.01) as sampler:
         sampler.watch(7, str(tmp_path), [], source="procfs")
-        sampler.start()
-        for thread in threads:
-            thread.start()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(0.01)
-            ours.append(sampler.stats(7).last_lateness / 1e9)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        ours, theirs = lateness(sampler, seconds, export)
     exporting.close()
     left, right = statistics.median(ours), statistics.median(theirs)
     note = f"median {left * 1e6:.0f} us, {right * 1e6:.0f} us; of {len(ours)} and {len(theirs)} ticks"

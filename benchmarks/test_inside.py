@@ -6,12 +6,11 @@ import shutil
 import statistics
 import struct
 import subprocess
-import threading
-import time
 from pathlib import Path
 
 import pytest
 from pairs import compare, cpu_of
+from punctuality import lateness
 from worlds import built, floor_library, say, talking, write_rows
 
 from pgsonar.sources.owners import OwnerReader
@@ -83,33 +82,14 @@ def test_punctuality_beside_a_busy_thread(goals, tmp_path):
     """A hundred ticks a second while another Python thread computes."""
     write_rows(tmp_path, 1)
     seconds = 3 if goals.short else 10
-    stop = threading.Event()
 
-    def compute():
+    def compute(stop):
         while not stop.is_set():
             sum(range(1000))
 
-    def wake(late):
-        due = time.monotonic()
-        while not stop.is_set():
-            due += 0.01
-            time.sleep(max(0.0, due - time.monotonic()))
-            late.append(time.monotonic() - due)
-
-    ours, theirs = [], []
-    threads = [threading.Thread(target=compute), threading.Thread(target=wake, args=(theirs,))]
     with Sampler(0.01) as sampler:
         sampler.watch(7, str(tmp_path), [], source="procfs")
-        sampler.start()
-        for thread in threads:
-            thread.start()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(0.01)
-            ours.append(sampler.stats(7).last_lateness / 1e9)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        ours, theirs = lateness(sampler, seconds, compute)
     left, right = statistics.median(ours), statistics.median(theirs)
     note = f"median {left * 1e6:.0f} us, {right * 1e6:.0f} us; of {len(ours)} and {len(theirs)} ticks"
     goals.figure("lateness of a tick / of a Python thread", left / right, 1 / 20, note=note)
