@@ -8,16 +8,20 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak healthy sanitize fuzz score scenarios storm wheel readme clean
+.PHONY: help demo test test-backends lint bench soak healthy sanitize fuzz score scenarios storm wheel readme clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## leak connections of a PostgreSQL of its own, and watch them being found
 	$(BIN)/pgsonar demo
 
 test: $(VENV)/.test ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-backends: $(VENV)/.test ## run the tests against a real Collector, VictoriaMetrics, Prometheus and Kafka
+	$(BIN)/python tests/backends/parts.py
+	$(BIN)/python -m pytest -p no:randomly -m backends tests/backends
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check
