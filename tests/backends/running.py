@@ -143,7 +143,7 @@ class VictoriaMetrics(Program):
 def asked(port: int, query: str, at: float) -> dict[tuple[tuple[str, str], ...], float]:
     """The answer of a Prometheus-like backend to PromQL at an instant: the value by labels."""
     parameters = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"})
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{parameters}", timeout=5) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{parameters}", timeout=5) as answer:
         told = json.load(answer)
     assert told["status"] == "success", told
     return {tuple(sorted(series["metric"].items())): float(series["value"][1]) for series in told["data"]["result"]}

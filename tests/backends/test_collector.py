@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 import told
+from leaking import leak, server_with_users
 from parts import needed
-from pgsonar.demo.clients import WireClient
 from pgsonar.demo.receiver import Receiver
-from playing import Agent, postgres
+from playing import Agent
 from running import Collector, pipelines, until
 
 pytestmark = pytest.mark.backends
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.backends
 
 @pytest.fixture(scope="module")
 def server():
-    with postgres(16) as running:
+    with server_with_users() as running:
         yield running
 
 
@@ -42,9 +42,7 @@ def told_of_a_leak(folder, server, exporter):
     folder.mkdir()
     agent = Agent(folder, f"[{{name: db, port: {server.port}}}]", settings=(exporter,))
     try:
-        with contextlib.closing(WireClient(server.port, "postgres")) as leaking:
-            leaking.execute("begin")
-            leaking.execute("select 1")
+        with contextlib.closing(leak(server, 0)):
             agent.wait_for(lambda: agent.events("idle_in_transaction", "opened"), 15, "the leak was not opened")
         agent.wait_for(agent.spans, 15, "the leak has not ended")
         # The counter with its exemplar has gone out as well.
@@ -66,7 +64,7 @@ def test_every_field_arrives_in_a_collector_and_behind_it(server, tmp_path, prot
 
     assert Counter(in_it) == Counter(rows)
     assert Counter(behind_it) == Counter(rows)
-    # What was compared holds what matters: every signal, ids, an exemplar that names the span, temporality, two resources.
+    # What was compared holds what matters: every signal, ids, an exemplar that names the span, two resources.
     by_signal = {signal: [row for row in rows if row.signal == signal] for signal in told.REQUESTS}
     (span,) = (json.loads(row.fields) for row in by_signal["traces"])
     events = [json.loads(row.fields) for row in by_signal["logs"]]
