@@ -93,16 +93,28 @@ class Program:
 
 
 class Collector(Program):
-    """The Collector with a configuration of its own, to which its OTLP receivers' ports are added."""
+    """The Collector with these configurations laid over one another: files, or what a test writes as a dictionary.
 
-    def __init__(self, program: Path, folder: Path, config: dict[str, Any]) -> None:
+    The ports, the address of its health and the folder of its queues are in the environment, under the names that the
+    configurations in deploy/collector use.
+    """
+
+    def __init__(self, program: Path, folder: Path, *configs: Path | dict[str, Any], **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.grpc_port = free_port()
-        port = free_port()
-        protocols = {"http": {"endpoint": f"127.0.0.1:{port}"}, "grpc": {"endpoint": f"127.0.0.1:{self.grpc_port}"}}
-        file = folder / "collector.yaml"
-        file.write_text(yaml.safe_dump({"receivers": {"otlp": {"protocols": protocols}}, **config}))
-        super().__init__([str(program), "--config", str(file)], port, folder)
+        port, self.grpc_port = free_port(), free_port()
+        files = []
+        for number, config in enumerate((*configs, QUIET)):
+            files.append(config if isinstance(config, Path) else folder / f"{number}.yaml")
+            if isinstance(config, dict):
+                files[-1].write_text(yaml.safe_dump(config))
+        where = {
+            "OTLP_HTTP": f"127.0.0.1:{port}",
+            "OTLP_GRPC": f"127.0.0.1:{self.grpc_port}",
+            "HEALTH": f"127.0.0.1:{free_port()}",
+            "QUEUE": str(folder / "queue"),
+        }
+        command = [str(program), *(word for file in files for word in ("--config", str(file)))]
+        super().__init__(command, port, folder, where | environment)
 
     @property
     def endpoint(self) -> str:
@@ -113,11 +125,45 @@ class Collector(Program):
         return f"http://127.0.0.1:{self.grpc_port}"
 
 
-def pipelines(exporters: list[str], **more: Any) -> dict[str, Any]:
-    """A `service` with the same pipeline for each signal. It tells of itself in its log only."""
-    told = {"receivers": ["otlp"], "exporters": exporters, **more}
-    telemetry = {"metrics": {"level": "none"}, "logs": {"level": "warn"}}
-    return {"pipelines": dict.fromkeys(("metrics", "logs", "traces"), told), "telemetry": telemetry}
+QUIET = {"service": {"telemetry": {"metrics": {"level": "none"}, "logs": {"level": "warn"}}}}
+RECEIVING = {
+    "protocols": {"http": {"endpoint": "${env:OTLP_HTTP}"}, "grpc": {"endpoint": "${env:OTLP_GRPC}"}},
+}
+
+
+def passing_to(**exporters: Any) -> dict[str, Any]:
+    """A configuration that hands everything on as it is."""
+    pipeline = {"receivers": ["otlp"], "exporters": list(exporters)}
+    return {
+        "receivers": {"otlp": RECEIVING},
+        "exporters": exporters,
+        "service": {"pipelines": {signal: dict(pipeline) for signal in ("metrics", "logs", "traces")}},
+    }
+
+
+class Kafka(Program):
+    """A broker that is its own controller. Topics have `partitions` partitions and come with the first message."""
+
+    def __init__(self, jar: Path, folder: Path, partitions: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        port, controller = free_port(), free_port()
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": folder / "messages",
+            "num.partitions": partitions,
+            "offsets.topic.replication.factor": 1,
+        }
+        file = folder / "server.properties"
+        file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", str(jar.parent / "*")]
+        identity = ["--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA", "--config", str(file)]
+        subprocess.run([*java, "kafka.tools.StorageTool", "format", *identity], check=True, capture_output=True)
+        super().__init__([*java, "kafka.Kafka", str(file)], port, folder)
 
 
 class VictoriaMetrics(Program):

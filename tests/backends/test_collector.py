@@ -11,7 +11,7 @@ from leaking import leak, server_with_users
 from parts import needed
 from pgsonar.demo.receiver import Receiver
 from playing import Agent
-from running import Collector, pipelines, until
+from running import Collector, passing_to, until
 
 pytestmark = pytest.mark.backends
 
@@ -24,17 +24,11 @@ def server():
 
 def gateway(folder, receiver):
     """A Collector that writes what it gets to a file, and forwards it as it is."""
-    return Collector(
-        needed("collector"),
-        folder,
-        {
-            "exporters": {
-                "file": {"path": str(folder / "out.jsonl"), "flush_interval": "100ms"},
-                "otlp_http": {"endpoint": receiver.endpoint, "sending_queue": {"num_consumers": 1}},
-            },
-            "service": pipelines(["file", "otlp_http"]),
-        },
+    config = passing_to(
+        file={"path": str(folder / "out.jsonl"), "flush_interval": "100ms"},
+        otlp_http={"endpoint": receiver.endpoint, "sending_queue": {"num_consumers": 1}},
     )
+    return Collector(needed("collector"), folder, config)
 
 
 def told_of_a_leak(folder, server, exporter):

@@ -19,7 +19,7 @@ from parts import needed
 from pgsonar.demo.receiver import Receiver
 from playing import Agent
 from proxy import Fault, Proxy
-from running import Collector, free_port, pipelines, until
+from running import Collector, free_port, passing_to, until
 
 pytestmark = pytest.mark.backends
 QUICK = "timeout: 3s, retry_on_failure: {initial_interval: 200ms, max_interval: 1s}"
@@ -35,14 +35,8 @@ def server():
 def forwarding(folder, receiver):
     """A Collector that says yes only when the receiver behind it has: its own end loses nothing it has taken."""
     nothing_kept = {"sending_queue": {"enabled": False}, "retry_on_failure": {"enabled": False}}
-    return Collector(
-        needed("collector"),
-        folder,
-        {
-            "exporters": {"otlp_http": {"endpoint": receiver.endpoint, "compression": "none", **nothing_kept}},
-            "service": pipelines(["otlp_http"]),
-        },
-    )
+    exporter = {"endpoint": receiver.endpoint, "compression": "none", **nothing_kept}
+    return Collector(needed("collector"), folder, passing_to(otlp_http=exporter))
 
 
 class Play:

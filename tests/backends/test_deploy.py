@@ -1,0 +1,206 @@
+"""The gateway of deploy/collector, as it stands there, with a real Collector, a real Kafka and hundreds of agents.
+
+The one thing that is not tried is the `loadbalancing` exporter of first-tier.yaml, which cannot be built here: the rest
+of that file is read by the Collector with a plain exporter in its place, and the balance is tried in
+first-tier-static.yaml.
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import yaml
+from confluent_kafka import Consumer, TopicPartition
+
+import told
+from fleet import Fleet, Traffic, recorded
+from leaking import leak, server_with_users
+from parts import needed
+from pgsonar.demo.receiver import Receiver
+from playing import Agent
+from running import Collector, Kafka, passing_to, until
+
+pytestmark = pytest.mark.backends
+DEPLOY = Path(__file__).parents[2] / "deploy" / "collector"
+AGENTS = 300
+ROUNDS = 3
+PARTITIONS = 6
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    """Agents that send what a real one did, from a leak's opening to its end."""
+    with server_with_users() as server, Receiver() as receiver:
+        endpoint = f"exporters.otlp_http.endpoint={receiver.endpoint}"
+        agent = Agent(tmp_path_factory.mktemp("agent"), f"[{{name: db, port: {server.port}}}]", settings=(endpoint,))
+        try:
+            with contextlib.closing(leak(server, 0)):
+                agent.wait_for(lambda: agent.events(None, "opened"), 15, "the leak was not opened")
+            agent.wait_for(agent.spans, 15, "the leak has not ended")
+        finally:
+            agent.stop()
+        yield Fleet(recorded(receiver), AGENTS)
+
+
+def traffic_of(fleet):
+    """Three rounds of metrics, four seconds apart, and an episode of every agent."""
+    due = []
+    for agent in range(fleet.agents):
+        begun = 4 * agent / fleet.agents
+        due += [(begun + 4 * number, agent, fleet.metrics_of(agent)) for number in range(ROUNDS)]
+        due += [(begun + second + 1, agent, sent) for second, sent in enumerate(fleet.episode_of(agent))]
+    return due
+
+
+def sent_rows(fleet, traffic):
+    """How many rows of each signal the account must have."""
+    assert traffic.accepted["requests"] == fleet.agents * (ROUNDS + len(fleet.episode_of(0)))
+    return {signal: traffic.accepted[signal] for signal in told.REQUESTS}
+
+
+def by_trace(places):
+    """Where the events and the span of each trace id are, by place: `{trace id: {place: rows}}`."""
+    found = defaultdict(lambda: defaultdict(list))
+    for place, rows in places.items():
+        for row in rows:
+            if row.signal != "metrics":
+                found[json.loads(row.fields)["traceId"]][place].append(row)
+    return found
+
+
+def counted(rows):
+    return {signal: sum(row.signal == signal for row in rows) for signal in told.REQUESTS}
+
+
+@pytest.mark.parametrize("name", ["first-tier-static", "second-tier", "kafka"])
+def test_the_collector_accepts_each_file(name):
+    validated([DEPLOY / f"{name}.yaml"])
+    validated([DEPLOY / f"{name}.yaml", DEPLOY / "tls.yaml"])
+
+
+def test_the_collector_accepts_the_first_tier_with_a_plain_exporter_in_place_of_the_balancing_one(tmp_path):
+    config = yaml.safe_load((DEPLOY / "first-tier.yaml").read_text())
+    for name, exporter in list(config["exporters"].items()):
+        assert name.startswith("loadbalancing/")
+        plain = {**exporter["protocol"]["otlp"], "endpoint": exporter["resolver"]["dns"]["hostname"] + ":4317"}
+        config["exporters"][name.replace("loadbalancing", "otlp_grpc")] = plain
+        del config["exporters"][name]
+    for pipeline in config["service"]["pipelines"].values():
+        pipeline["exporters"] = [name.replace("loadbalancing", "otlp_grpc") for name in pipeline["exporters"]]
+    (tmp_path / "first-tier.yaml").write_text(yaml.safe_dump(config))
+    validated([tmp_path / "first-tier.yaml"])
+
+
+def validated(files):
+    words = [word for file in files for word in ("--config", str(file))]
+    ran = subprocess.run([str(needed("collector")), "validate", *words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_hundreds_of_agents_through_two_tiers_keep_each_episode_together(fleet, tmp_path):
+    program = needed("collector")
+    with contextlib.ExitStack() as stack:
+        second, written = {}, {}
+        for member in ("a", "b"):
+            written[member] = tmp_path / f"{member}.jsonl"
+            file = {"path": str(written[member]), "flush_interval": "100ms"}
+            backend = stack.enter_context(Collector(program, tmp_path / f"backend-{member}", passing_to(file=file)))
+            tier = Collector(program, tmp_path / member, DEPLOY / "second-tier.yaml", BACKEND=backend.endpoint)
+            second[member] = stack.enter_context(tier)
+        members = {f"SECOND_TIER_{m.upper()}": f"127.0.0.1:{it.grpc_port}" for m, it in second.items()}
+        first = Collector(program, tmp_path / "first", DEPLOY / "first-tier-static.yaml", **members)
+        stack.enter_context(first)
+        traffic = Traffic(first.port)
+        traffic.play(traffic_of(fleet))
+        expected = sent_rows(fleet, traffic)
+        places = arrived_in(written, expected)
+
+    assert counted([row for rows in places.values() for row in rows]) == expected
+    episodes = by_trace(places)
+    assert len(episodes) == AGENTS
+    assert all(len(rows_by_place) == 1 for rows_by_place in episodes.values()), "an episode was divided"
+    assert {len(rows) for by_place in episodes.values() for rows in by_place.values()} == {3}
+    shares = [sum(place in by_place for by_place in episodes.values()) for place in places]
+    assert min(shares) > AGENTS / 4, f"the balance is {shares}"
+    servers = [{row.resource for row in rows if row.signal == "metrics"} for rows in places.values()]
+    assert not servers[0] & servers[1], "the metrics of a server went two ways"
+    assert min(map(len, servers)) > AGENTS / 4
+
+
+def arrived_in(written, expected):
+    """The rows in each file as soon as there are as many as were sent."""
+
+    def look():
+        places = {member: told.of_file(path) for member, path in written.items()}
+        return places if sum(map(len, places.values())) >= sum(expected.values()) else None
+
+    return until(look, "not everything arrived", 60)
+
+
+def test_what_the_second_tier_has_taken_outlives_its_end_and_an_outage_of_the_backend(fleet, tmp_path):
+    program = needed("collector")
+    path = tmp_path / "out.jsonl"
+    backend = Collector(program, tmp_path / "backend", passing_to(file={"path": str(path), "flush_interval": "100ms"}))
+    with Collector(program, tmp_path / "tier", DEPLOY / "second-tier.yaml", BACKEND=backend.endpoint) as tier:
+        traffic = Traffic(tier.port)
+        # The backend is not there yet; the tier is killed with everything in its queue.
+        traffic.play(traffic_of(fleet))
+        expected = sent_rows(fleet, traffic)
+        assert not path.exists()
+        tier.end(signal.SIGKILL)
+        tier.start()
+        with backend:
+            rows = arrived_in({"backend": path}, expected)["backend"]
+
+    assert {signal: len({row for row in rows if row.signal == signal}) for signal in ("logs", "traces")} == {
+        "logs": expected["logs"],
+        "traces": expected["traces"],
+    }
+    assert counted(rows)["metrics"] >= expected["metrics"]
+
+
+def test_in_kafka_an_episode_lies_in_one_partition_in_the_order_in_which_it_was_told(fleet, tmp_path):
+    with (
+        Kafka(needed("kafka"), tmp_path / "kafka", PARTITIONS) as broker,
+        Collector(
+            needed("collector"), tmp_path / "tier", DEPLOY / "kafka.yaml", KAFKA=f"127.0.0.1:{broker.port}"
+        ) as tier,
+    ):
+        traffic = Traffic(tier.port)
+        traffic.play(traffic_of(fleet))
+        expected = sent_rows(fleet, traffic)
+        topics = {"logs": "pgsonar-events", "traces": "pgsonar-spans", "metrics": "pgsonar-metrics"}
+        read = {signal: read_topic(broker.port, topic, signal, expected[signal]) for signal, topic in topics.items()}
+
+    for name, by_partition in read.items():
+        assert sum(map(len, by_partition.values())) == expected[name]
+        assert len(by_partition) == PARTITIONS, f"the {name} are not spread"
+    for name in ("logs", "traces"):
+        assert all(len(partitions) == 1 for partitions in by_trace(read[name]).values()), f"{name} were divided"
+    assert len(by_trace(read["logs"])) == AGENTS
+    for by_place in by_trace(read["logs"]).values():
+        ((first, last),) = by_place.values()
+        assert json.loads(first.fields)["eventName"] == "pgsonar.leak.opened"
+        assert json.loads(last.fields)["eventName"] == "pgsonar.leak.resolved"
+    servers = [{row.resource for row in rows} for rows in read["metrics"].values()]
+    assert sum(map(len, servers)) == len(set().union(*servers)), "the metrics of a server went two ways"
+
+
+def read_topic(port, topic, signal, expected):
+    """The rows of a topic's messages by partition, in their order."""
+    consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{port}", "group.id": "tests", "enable.auto.commit": False})
+    found = defaultdict(list)
+    with contextlib.closing(consumer):
+        consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
+        deadline = time.monotonic() + 30
+        while sum(map(len, found.values())) < expected and time.monotonic() < deadline:
+            for message in consumer.consume(500, 0.5):
+                assert message.error() is None, message.error()
+                request = told.REQUESTS[signal].FromString(message.value())
+                found[message.partition()].extend(told.rows_of(signal, request))
+    return found
