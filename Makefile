@@ -8,7 +8,7 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends lint bench soak healthy sanitize fuzz score scenarios storm wheel readme clean
+.PHONY: help demo test test-backends lint bench soak healthy sanitize fuzz score scenarios storm scale wheel readme clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ scenarios: $(VENV)/.test ## record the scenarios anew, ten minutes (needs root)
 
 storm: $(VENV)/.test ## a minute of 8000 connections a second, by each source (needs root)
 	PGSONAR_STORM_SECONDS=60 $(BIN)/python -m pytest -p no:randomly -s tests/storm
+
+scale: $(VENV)/.test ## measure what agents send and gateways take, half an hour (writes docs/scale.md)
+	$(BIN)/python tests/backends/parts.py
+	PYTHONPATH=agent:tests/backends:tests/live:benchmarks $(BIN)/python benchmarks/scale.py
 
 wheel: $(VENV)/.test ## build the wheel into dist/
 	if command -v uv >/dev/null; then uv build -q --wheel --out-dir dist .; \
