@@ -6,10 +6,13 @@ the same there, and where a queue is too small what is missing is what the agent
 
 import contextlib
 import json
+import os
 import signal
+import subprocess
 import time
 import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +27,8 @@ from running import Collector, free_port, passing_to, until
 pytestmark = pytest.mark.backends
 QUICK = "timeout: 3s, retry_on_failure: {initial_interval: 200ms, max_interval: 1s}"
 HOLD = 5.0  # seconds that each fault lasts at least: several exports of metrics
+DISK = 8_000_000  # bytes of the disk that the agent keeps its state on, so that it can be filled
+GROWTH = 8_000_000  # bytes that an agent's memory may be above where it was
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,7 @@ class Play:
 
     def __init__(self, folder, server, protocol, receiver):
         self.folder, self.server, self.protocol = folder, server, protocol
+        self.disk = small_disk(folder)
         self.collector = forwarding(folder / "collector", receiver)
         self.collector.start()
         self.proxy = Proxy(self.collector.port if protocol == "otlp_http" else self.collector.grpc_port)
@@ -57,7 +63,7 @@ class Play:
         folder.mkdir()
         settings = (
             f"exporters.{self.protocol}={{endpoint: '{self.proxy.endpoint}', {QUICK}}}",
-            f"extensions.file_storage.directory={self.folder / 'state'}",
+            f"extensions.file_storage.directory={self.disk / 'state'}",
             "service.extensions=[file_storage]",
             *more,
         )
@@ -81,6 +87,46 @@ class Play:
         time.sleep(max(0, begun + HOLD - time.monotonic()))
         until(lambda: self.proxy.hits[fault] > before, f"nothing was sent under {fault}")
 
+    def full_disk(self):
+        """A leak is told while nothing can be sent and nothing written down."""
+        ballast = self.disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        self.under(Fault.CUT)
+        self.agents[-1].wait_for(
+            lambda: "waits in memory" in self.agents[-1].log.read_text(), 5, "the disk is not full"
+        )
+        self.proxy.become(Fault.NONE)
+        ballast.unlink()
+
+    def reload(self):
+        """The configuration is read anew while everything waits."""
+        agent = self.agents[-1]
+        self.under(Fault.CUT)
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for(lambda: "was read anew" in agent.log.read_text(), 5, "the configuration was not read anew")
+        self.proxy.become(Fault.NONE)
+
+    def restart_collector(self, how):
+        self.collector.end(how)
+        self.one_more_leak()
+        self.collector.start()
+
+    def restart_agent(self):
+        """The agent is killed while it cannot send, and started again before it can."""
+        self.under(Fault.CUT)
+        self.agents[-1].process.send_signal(signal.SIGKILL)
+        self.agents[-1].process.wait()
+        self.start_agent()
+        self.one_more_leak()
+        self.proxy.become(Fault.NONE)
+
+    def memory(self):
+        """Bytes that the agent now has in memory."""
+        status = Path(f"/proc/{self.agents[-1].process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
     def rows(self):
         return [row for agent in self.agents for row in told.of_file(agent.path)]
 
@@ -92,6 +138,16 @@ class Play:
             agent.process.wait()
         self.proxy.__exit__(None, None, None)
         self.collector.end()
+        subprocess.run(["umount", "-l", str(self.disk)], check=True)
+
+
+def small_disk(folder):
+    disk = folder / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "pgsonar-test", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk cannot be mounted here: cannot be installed: needs root")
+    return disk
 
 
 @pytest.fixture
@@ -120,22 +176,20 @@ def test_everything_arrives_whatever_fails_between(play):
     faults = [Fault.CUT, Fault.SLOW, Fault.SILENT]
     if it.protocol == "otlp_http":
         faults += [Fault.BUSY, Fault.LIMIT]
+    it.one_more_leak()
+    at_first = it.memory()
     for fault in faults:
         it.under(fault)
         it.proxy.become(Fault.NONE)
         it.one_more_leak()
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        it.collector.end(how)
-        it.one_more_leak()
-        it.collector.start()
-        it.one_more_leak()
-    # The agent is killed while it cannot send, and started again before it can.
-    it.under(Fault.CUT)
-    it.agents[-1].process.send_signal(signal.SIGKILL)
-    it.agents[-1].process.wait()
-    it.start_agent()
+    it.full_disk()
+    it.reload()
     it.one_more_leak()
-    it.proxy.become(Fault.NONE)
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        it.restart_collector(how)
+        it.one_more_leak()
+    grown = it.memory() - at_first
+    it.restart_agent()
     while it.open:
         it.open.pop().close()
     number = next(it.users)
@@ -158,6 +212,7 @@ def test_everything_arrives_whatever_fails_between(play):
     counted = {series: value for series, value in told.totals(arrived).items() if series.name == "pgsonar.leak.count"}
     assert len({series.start for series in counted}) == 2, "the agent was started twice"
     assert sum(counted.values()) == number
+    assert grown < GROWTH
 
 
 def missing(expected, receiver):
