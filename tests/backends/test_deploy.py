@@ -164,6 +164,56 @@ def test_what_the_second_tier_has_taken_outlives_its_end_and_an_outage_of_the_ba
     assert counted(rows)["metrics"] >= expected["metrics"]
 
 
+@pytest.mark.parametrize("protocol", ["otlp_http", "otlp_grpc"])
+def test_an_agent_is_let_in_by_its_certificate(tmp_path, protocol):
+    signed = certificates(tmp_path)
+    path = tmp_path / "backend.jsonl"
+    shown = {"TLS_CERT": f"{signed}/server.crt", "TLS_KEY": f"{signed}/server.key", "TLS_CLIENT_CA": f"{signed}/ca.crt"}
+    files = (DEPLOY / "second-tier.yaml", DEPLOY / "tls.yaml")
+    with (
+        server_with_users() as server,
+        Collector(needed("collector"), tmp_path / "backend", passing_to(file={"path": str(path)})) as backend,
+        Collector(needed("collector"), tmp_path / "tier", *files, BACKEND=backend.endpoint, **shown) as tier,
+    ):
+        port = tier.port if protocol == "otlp_http" else tier.grpc_port
+        known = f"{{ca_file: {signed}/ca.crt, cert_file: {signed}/agent.crt, key_file: {signed}/agent.key}}"
+        settings = (
+            f"exporters.{protocol}/known={{endpoint: 'https://127.0.0.1:{port}', tls: {known}}}",
+            f"exporters.{protocol}/unknown={{endpoint: 'https://127.0.0.1:{port}', tls: {{ca_file: {signed}/ca.crt}}}}",
+        )
+        agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]", settings=settings)
+        try:
+            agent.wait_for(lambda: f"exporter {protocol}/unknown: " in agent.log.read_text(), 10, "it was let in")
+            time.sleep(2)
+        finally:
+            agent.stop()
+        rows = told.of_file(agent.path)
+        arrived = arrived_in({"backend": path}, counted(rows))["backend"]
+
+    assert sorted(arrived) == sorted(rows)
+    assert f"exporter {protocol}/known: " not in agent.log.read_text()
+
+
+def certificates(folder):
+    """A CA, and what it has signed for a server on 127.0.0.1 and for an agent."""
+    made = folder / "certificates"
+    made.mkdir()
+    openssl(made, "req", "-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", *NEW_KEY)
+    for name in ("server", "agent"):
+        (made / "names").write_text("subjectAltName=IP:127.0.0.1")
+        openssl(made, "req", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", *NEW_KEY)
+        by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        openssl(made, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *by)
+    return made
+
+
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+def openssl(folder, *words):
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
 def test_in_kafka_an_episode_lies_in_one_partition_in_the_order_in_which_it_was_told(fleet, tmp_path):
     with (
         Kafka(needed("kafka"), tmp_path / "kafka", PARTITIONS) as broker,
