@@ -23,7 +23,7 @@ BUILD = HERE.parents[1] / "build" / "backends"
 # Debian 13's, whatever release this machine runs: Debian 12's VictoriaMetrics does not speak OTLP. They are unpacked,
 # not installed, and need nothing that Debian 12 lacks.
 RELEASE = "trixie"
-DEBIAN = {"victoria-metrics": "1.112.0+ds1-2", "prometheus": "2.53.3+ds1-2", "promtool": "2.53.3+ds1-2"}
+DEBIAN = {"victoria-metrics": "1.112.0+ds1-2", "prometheus": "2.53.3+ds1-2"}
 
 
 class CannotBeBuiltError(Exception):
@@ -95,7 +95,7 @@ PARTS = {
     "victoriametrics": Part(
         DEBIAN["victoria-metrics"], "usr/bin/victoria-metrics", (), _from_debian("victoria-metrics")
     ),
-    "prometheus": Part(DEBIAN["prometheus"], "usr/bin/prometheus", (), _from_debian("prometheus", "promtool")),
+    "prometheus": Part(DEBIAN["prometheus"], "usr/bin/prometheus", (), _from_debian("prometheus")),
     "kafka": Part("3.9.1", "lib/kafka_2.13-3.9.1.jar", (HERE / "kafka",), _kafka),
 }
 

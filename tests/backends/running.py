@@ -186,6 +186,24 @@ class VictoriaMetrics(Program):
         return f"http://127.0.0.1:{self.port}/opentelemetry/v1/metrics"
 
 
+class Prometheus(Program):
+    """Prometheus, which scrapes a port of 127.0.0.1 every second."""
+
+    def __init__(self, program: Path, folder: Path, target: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        file = folder / "prometheus.yml"
+        scrape = {"job_name": "pgsonar", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+        file.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}))
+        flags = {
+            "config.file": file,
+            "storage.tsdb.path": folder / "points",
+            "web.listen-address": f"127.0.0.1:{port}",
+            "log.level": "warn",
+        }
+        super().__init__([str(program), *(f"--{name}={value}" for name, value in flags.items())], port, folder)
+
+
 def asked(port: int, query: str, at: float) -> dict[tuple[tuple[str, str], ...], float]:
     """The answer of a Prometheus-like backend to PromQL at an instant: the value by labels."""
     parameters = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"})
