@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ _WAY = {
     "traces": ("resource_spans", "scope_spans", "spans"),
 }
 _SIGNAL_OF = {"resourceMetrics": "metrics", "resourceLogs": "logs", "resourceSpans": "traces"}
+DELTA = 1  # opentelemetry/proto/metrics/v1: AGGREGATION_TEMPORALITY_DELTA
 _IDS = ("traceId", "spanId", "parentSpanId")
 
 
@@ -42,13 +44,12 @@ class Row(NamedTuple):
     fields: str
 
 
-class Total(NamedTuple):
-    """A series of a monotonic sum, from one start on."""
+class Series(NamedTuple):
+    """A series of a counter."""
 
     resource: str
     name: str
     attributes: str
-    start: int
 
 
 def rows_of(signal: str, request: Any) -> Iterator[Row]:
@@ -95,19 +96,30 @@ def attributes(told: str) -> dict[str, Any]:
     return {pair["key"]: next(iter(pair["value"].values())) for pair in json.loads(told).get("attributes", [])}
 
 
-def totals(rows: list[Row]) -> dict[Total, float]:
-    """The last value of each series of each monotonic cumulative sum."""
-    last: dict[Total, tuple[int, float]] = {}
+def totals(rows: set[Row]) -> tuple[dict[Series, float], dict[Series, set[int]]]:
+    """What each counter adds up to that ever counted, and when it started.
+
+    A cumulative one adds its last value from each start, a delta one all that it told.
+    """
+    last: dict[tuple[Series, int], tuple[int, float]] = {}
+    added: Counter[Series] = Counter()
+    starts: dict[Series, set[int]] = defaultdict(set)
     for row in rows:
-        told = json.loads(row.metric) if row.metric else {}
-        if told.get("sum", {}).get("isMonotonic"):
-            point = json.loads(row.fields)
-            series = Total(
-                row.resource, told["name"], json.dumps(point.get("attributes")), int(point["startTimeUnixNano"])
-            )
-            value = (int(point["timeUnixNano"]), float(point.get("asInt", point.get("asDouble", 0))))
-            last[series] = max(last.get(series, value), value)
-    return {series: value for series, (_, value) in last.items()}
+        total = json.loads(row.metric).get("sum", {}) if row.metric else {}
+        if not total.get("isMonotonic"):
+            continue
+        point = json.loads(row.fields)
+        series = Series(row.resource, json.loads(row.metric)["name"], json.dumps(point.get("attributes")))
+        start, at = int(point["startTimeUnixNano"]), int(point["timeUnixNano"])
+        value = float(point.get("asInt", point.get("asDouble", 0)))
+        if total["aggregationTemporality"] == DELTA:
+            added[series] += value
+        else:
+            last[series, start] = max(last.get((series, start), (0, 0.0)), (at, value))
+        starts[series].add(start)
+    for (series, _), (_, value) in last.items():
+        added[series] += value
+    return {series: value for series, value in added.items() if value}, starts
 
 
 def _text(message: Any) -> str:
