@@ -65,7 +65,7 @@ scenarios: $(VENV)/.test ## record the scenarios anew, ten minutes (needs root)
 storm: $(VENV)/.test ## a minute of 8000 connections a second, by each source (needs root)
 	PGSONAR_STORM_SECONDS=60 $(BIN)/python -m pytest -p no:randomly -s tests/storm
 
-scale: $(VENV)/.test ## measure what agents send and gateways take, half an hour (writes docs/scale.md)
+scale: $(VENV)/.test ## measure what agents send and gateways take, twenty minutes (writes docs/scale.md)
 	$(BIN)/python tests/backends/parts.py
 	PYTHONPATH=agent:tests/backends:tests/live:benchmarks $(BIN)/python benchmarks/scale.py
 

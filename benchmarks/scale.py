@@ -1,4 +1,4 @@
-"""Measures what pgsonar costs beyond one host, for docs/scale.md: `make scale`, half an hour.
+"""Measures what pgsonar costs beyond one host, for docs/scale.md: `make scale`, twenty minutes.
 
 What one agent sends is counted by a receiver that it sends to, with its default settings. What a gateway takes is the
 CPU time and the memory of its process (/proc/PID/stat, /proc/PID/status) while simulated agents send to it at the rate
@@ -38,15 +38,22 @@ USERS = 10  # applications that share the sessions
 WARM_UP = 25.0  # seconds until everything has been found and told once
 DISTINCT = 500  # simulated agents with a request of their own; more of them share these
 MARGIN = 500  # descriptors
+FORMS = {
+    "cumulative": "temporality: cumulative",
+    "delta": "temporality: delta",
+    "delta, lean": "temporality: delta, profile: lean",
+}
 
 
 @contextlib.contextmanager
-def agent_of(server: Postgres, folder: Path, exporters: dict[str, str]) -> Iterator[None]:
-    """An agent with default settings that watches this server; `exporters` as YAML by name."""
-    settings = {"receivers.sockets.targets": f"[{{name: db, port: {server.port}}}]"}
-    settings |= {f"exporters.{name}": text for name, text in exporters.items()}
+def agent_of(server: Postgres, folder: Path, receiver: Receiver, form: str = "cumulative") -> Iterator[None]:
+    """An agent with default settings that watches this server, and sends in this form."""
+    settings = {
+        "receivers.sockets.targets": f"[{{name: db, port: {server.port}}}]",
+        "exporters.otlp_http": f"{{endpoint: '{receiver.endpoint}', {FORMS[form]}}}",
+    }
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    with (folder / "agent.log").open("w") as log:
+    with (folder / "agent.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pgsonar", "run", *words], stderr=log, stdin=subprocess.DEVNULL, env=environment()
         )
@@ -72,43 +79,41 @@ def wire_bytes(headers: dict[str, str]) -> int:
 
 
 def volume(server: Postgres, count: int, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """What an export of metrics takes with so many sessions, in each temporality."""
+    """What an export of metrics takes with so many sessions: an agent for each form, all at once."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(sessions(server, count))
-        to = {name: stack.enter_context(Receiver()) for name in ("cumulative", "delta")}
-        exporters = {
-            f"otlp_http/{name}": f"{{endpoint: '{receiver.endpoint}', temporality: {name}}}"
-            for name, receiver in to.items()
-        }
-        stack.enter_context(agent_of(server, folder, exporters))
+        to = {form: stack.enter_context(Receiver()) for form in FORMS}
+        for form, receiver in to.items():
+            stack.enter_context(agent_of(server, folder, receiver, form))
         time.sleep(WARM_UP)
         for receiver in to.values():
             receiver.requests.clear()
         time.sleep(seconds)
-        found = {name: [r for r in receiver.requests if r[0] == "/v1/metrics"] for name, receiver in to.items()}
-    rows = []
-    for name, requests in found.items():
-        exports = seconds / INTERVAL  # an export may be split over several requests
-        points = sum(len(list(told.rows_of("metrics", told.REQUESTS["metrics"].FromString(r[2])))) for r in requests)
-        rows.append(
-            {
-                "sessions": count,
-                "temporality": name,
-                "points": points / exports,
-                "raw": sum(len(body) for _, _, body in requests) / exports,
-                "wire": sum(wire_bytes(headers) for _, headers, _ in requests) / exports,
-            }
-        )
-    return rows
+        found = {form: [r for r in receiver.requests if r[0] == "/v1/metrics"] for form, receiver in to.items()}
+    exports = seconds / INTERVAL  # an export may be split over several requests
+    return [
+        {
+            "sessions": count,
+            "form": form,
+            "points": sum(points_in(body) for _, _, body in requests) / exports,
+            "raw": sum(len(body) for _, _, body in requests) / exports,
+            "wire": sum(wire_bytes(headers) for _, headers, _ in requests) / exports,
+        }
+        for form, requests in found.items()
+    ]
+
+
+def points_in(body: bytes) -> int:
+    """The points of a request of metrics."""
+    return len(list(told.rows_of("metrics", told.REQUESTS["metrics"].FromString(body))))
 
 
 def recording(server: Postgres, folder: Path) -> tuple[list[tuple[str, bytes]], dict[str, Any]]:
     """What an agent of a host with fifty sessions sends, with one episode; and what that episode takes."""
     with sessions(server, TYPICAL), Receiver() as receiver:
-        leaks = "{endpoint: '" + receiver.endpoint + "'}"
-        server_leaks = contextlib.closing(WireClient(server.port, "app0"))
-        with agent_of(server, folder, {"otlp_http": leaks}), server_leaks as leaking:
+        with agent_of(server, folder, receiver):
             time.sleep(WARM_UP)
+            leaking = WireClient(server.port, "app0")
             # A statement whose client goes away: told after two seconds, and ended when the statement is.
             leaking.send_query("select pg_sleep(12)")
             time.sleep(1)
@@ -219,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sessions", type=int, nargs="*", default=[0, 50, 500])
     parser.add_argument("--agents", type=int, nargs="*", default=[100, 1000, 10000])
-    parser.add_argument("--seconds", type=float, default=120.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement")
     asked = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, max(asked.agents) * 2 + MARGIN), most))
@@ -230,7 +235,7 @@ def main() -> None:
             admin.execute("; ".join(f"create role app{number} login" for number in range(USERS)))
         for count in asked.sessions:
             figures["volume"] += volume(server, count, asked.seconds, folder)
-            print(*figures["volume"][-2:], sep="\n", flush=True)
+            print(*figures["volume"][-len(FORMS) :], sep="\n", flush=True)
         requests, figures["episode"] = recording(server, folder)
         print(figures["episode"], flush=True)
     fleet = Fleet(requests, max(asked.agents))

@@ -7,6 +7,7 @@ document states. Nothing is typed into a table by hand.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _volume(told: dict[str, Any]) -> str:
-    head = [
-        "sessions",
-        "temporality",
-        "points an export",
-        "points an hour",
-        "raw MB an hour",
-        "on the wire, MB an hour",
-    ]
+    head = ["sessions", "form", "points an export", "points an hour", "raw, MB an hour", "wire, MB an hour"]
     rows = [
         [
             str(row["sessions"]),
-            row["temporality"],
+            row["form"],
             f"{row['points']:.0f}",
             f"{row['points'] * 3600 / INTERVAL:,.0f}",
             f"{row['raw'] * 3600 / INTERVAL / 1e6:.1f}",
@@ -79,7 +73,7 @@ def _gateway(told: dict[str, Any]) -> str:
 
 def _sizing(told: dict[str, Any]) -> str:
     """For hosts with 50 sessions, cumulative; CPU by the cost of a request at the largest number of agents."""
-    typical = next(r for r in told["volume"] if (r["sessions"], r["temporality"]) == (TYPICAL, "cumulative"))
+    typical = next(r for r in told["volume"] if (r["sessions"], r["form"]) == (TYPICAL, "cumulative"))
     costs = {row["tier"]: row["cpu"] / row["requests"] for row in sorted(told["gateway"], key=lambda r: r["agents"])}
     head = ["hosts", "requests/s", "points/s", "in, Mbit/s", *(f"{tier}, cores" for tier in costs), "outlasts"]
     rows = []
@@ -97,10 +91,10 @@ def write() -> None:
     """Puts the tables into the document."""
     text = DOCUMENT.read_text(encoding="utf-8")
     for name, table in tables().items():
-        begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = before + begin + table + end + after
+        marks = re.compile(rf"(<!-- {name}: begin -->\n).*?(\n<!-- {name}: end -->)", re.DOTALL)
+        text, found = marks.subn(rf"\g<1>{table}\g<2>", text)
+        if found != 1:
+            raise SystemExit(f"{DOCUMENT}: no place for the table {name}")
     DOCUMENT.write_text(text, encoding="utf-8")
 
 

@@ -50,11 +50,12 @@ class Play:
     def __init__(self, folder, server, protocol, temporality, receiver):
         self.folder, self.server, self.protocol = folder, server, protocol
         self.temporality = f"temporality: {temporality}"
-        self.disk = small_disk(folder)
-        self.collector = forwarding(folder / "collector", receiver)
-        self.collector.start()
-        self.proxy = Proxy(self.collector.port if protocol == "otlp_http" else self.collector.grpc_port)
-        self.proxy.__enter__()
+        with contextlib.ExitStack() as stack:
+            self.disk = stack.enter_context(small_disk(folder))
+            self.collector = stack.enter_context(forwarding(folder / "collector", receiver))
+            port = self.collector.port if protocol == "otlp_http" else self.collector.grpc_port
+            self.proxy = stack.enter_context(Proxy(port))
+            self._running = stack.pop_all()
         self.users = iter(range(100))
         self.agents = []
         self.open = []
@@ -137,18 +138,20 @@ class Play:
         for agent in self.agents:
             agent.process.kill()
             agent.process.wait()
-        self.proxy.__exit__(None, None, None)
-        self.collector.end()
-        subprocess.run(["umount", "-l", str(self.disk)], check=True)
+        self._running.close()
 
 
+@contextlib.contextmanager
 def small_disk(folder):
     disk = folder / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "pgsonar-test", str(disk)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("a small disk cannot be mounted here: cannot be installed: needs root")
-    return disk
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture
