@@ -1,4 +1,3 @@
-
 module pgsonar/tests/collector
 
 go 1.25.0
