@@ -19,9 +19,10 @@ demo: $(VENV)/.demo ## leak connections of a PostgreSQL of its own, and watch th
 test: $(VENV)/.test ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-backends: $(VENV)/.test ## run the tests against a real Collector, VictoriaMetrics, Prometheus and Kafka
-	$(BIN)/python tests/backends/parts.py
-	$(BIN)/python -m pytest -p no:randomly -m backends tests/backends
+test-backends: $(VENV)/.test ## test against real backends, six minutes (SHORT=1: the Collector and VictoriaMetrics)
+	$(BIN)/python tests/backends/parts.py $(if $(SHORT),collector victoriametrics)
+	$(BIN)/python -m pytest -p no:randomly -m backends tests/backends \
+	  $(if $(SHORT),-k "test_collector or test_victoriametrics or accepts")
 
 lint: $(VENV)/.test ## check style and types
 	$(BIN)/ruff check

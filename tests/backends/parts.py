@@ -2,7 +2,7 @@
 
 The rule: every version is pinned here or in the files beside it, and comes by an ordinary package client with the
 machine's own settings. A part that cannot be had is one line that says which and why, and its tests are skipped with
-that line. Run as a program it builds them all: `make test-backends` does that first.
+that line. Run as a program it builds them all, or those that are named: `make test-backends` does that first.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ def _run(command: list[str], folder: Path, more: dict[str, str] | None = None) -
 
 
 def main() -> None:
-    for name, part in PARTS.items():
+    for name in sys.argv[1:] or PARTS:
+        part = PARTS[name]
         try:
             built(name)
         except CannotBeBuiltError as error:
