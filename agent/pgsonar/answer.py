@@ -69,6 +69,7 @@ def _figures(stats: ExporterStats) -> dict[str, object]:
         "sent": dict(stats.sent),
         "failed": dict(stats.failed),
         "dropped": dict(stats.dropped),
+        "waiting": dict(stats.waiting),
         "retries": stats.retries,
         "queue": stats.queue_requests,
     }

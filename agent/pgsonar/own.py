@@ -15,7 +15,7 @@ from typing import Protocol
 from pgsonar import __version__
 from pgsonar.model import Lack
 from pgsonar.signals.own_metrics import ExporterReading, OwnReading
-from pgsonar.signals.rows import Batch
+from pgsonar.signals.rows import Batch, Signal
 
 log = logging.getLogger("pgsonar")
 
@@ -32,6 +32,8 @@ class Stats(Protocol):
     def failed(self) -> Mapping[str, int]: ...
     @property
     def dropped(self) -> Mapping[str, int]: ...
+    @property
+    def waiting(self) -> Mapping[Signal, int]: ...
     @property
     def retries(self) -> int: ...
     @property
@@ -106,6 +108,7 @@ def _reading(name: str, stats: Stats) -> ExporterReading:
         dict(stats.sent),
         dict(stats.failed),
         dict(stats.dropped),
+        dict(stats.waiting),
         stats.retries,
         stats.queue_requests,
         stats.queue_bytes,

@@ -77,19 +77,25 @@ class Reporter:
 
     def tell(self, events: list[EpisodeEvent]) -> None:
         """Sends what has happened to episodes, at once; it is in the journal before."""
-        if events:
-            self._journal(events)
+        if not events:
+            return
+        self._journal(events)
+        spans: list[tuple[Resource, list[Row]]] = []
+        records: list[tuple[Resource, list[Row]]] = []
         for event in events:
             resource = self._identity.of(event.episode.server)
             if event.name in ("resolved", "continued"):
-                self._send(Batch("traces", [(resource, [span_row(event.episode)])]))
+                spans.append((resource, [span_row(event.episode)]))
             if event.name == "continued":
                 continue
             row = event_row(event)
             log.info("%s", row.body, extra={"pgsonar": {"event": row.event_name, "kind": event.episode.kind}})
-            self._send(Batch("logs", [(resource, [row])]))
+            records.append((resource, [row]))
             if event.name == "opened":
                 self._remember_exemplar(event)
+        for batch in (Batch("logs", records), Batch("traces", spans)):
+            if batch.resources:
+                self._send(batch)
 
     def _remember_exemplar(self, event: EpisodeEvent) -> None:
         episode = event.episode

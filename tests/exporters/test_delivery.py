@@ -11,7 +11,10 @@ import pytest
 from pgsonar.config.schema import DebugExporter, FileExporter, OtlpExporter, RetryOnFailure, SendingQueue
 from pgsonar.config.units import Duration
 from pgsonar.demo.receiver import Answer, Receiver
+from pgsonar.exporters import way_of
+from pgsonar.exporters.delivery import Retryable
 from pgsonar.exporters.durable import QueueFile
+from pgsonar.exporters.encoding import Encoded
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow, Exemplar, MetricRow, Point, SpanRow, Spread
 from sending import build
@@ -234,6 +237,122 @@ def test_what_nobody_foresaw_is_tried_again():
 
     assert bodies(receiver) == ["x"]
     assert exporter.stats.retries == 2
+
+
+def test_a_request_nobody_can_deal_with_is_lost_alone(monkeypatch, caplog):
+    with Receiver() as receiver:
+        receiver.script.append(Answer(413))
+        exporter = http(receiver.endpoint)
+        exporter.exporter.put(Encoded("logs", b"\xff\xff no message", 2))  # it cannot be cut
+        exporter.export(events("kept"))
+        until(lambda: receiver.events)
+        exporter.close(5)
+
+    assert bodies(receiver) == ["kept"]
+    assert exporter.stats.failed == {"logs": 2}
+    assert "2 items of logs are lost: unexpected DecodeError" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_backend_that_asks_for_no_time_is_not_asked_again_at_once(value):
+    slow = RetryOnFailure(initial_interval=Duration(60), max_interval=Duration(60))
+    with Receiver() as receiver:
+        receiver.script.extend([Answer(429, (("Retry-After", value),))] * 1000)
+        exporter = build("otlp_http", OtlpExporter(endpoint=receiver.endpoint, retry_on_failure=slow))
+        exporter.export(events("x"))
+        until(lambda: exporter.stats.retries)
+        time.sleep(1)
+        asked = len(receiver.requests)
+        exporter.close(0)
+
+    assert asked == 1
+
+
+def test_pauses_differ_so_that_a_fleet_does_not_come_back_at_once():
+    slow = RetryOnFailure(initial_interval=Duration(60), max_interval=Duration(60))
+    with Receiver() as closed:
+        port = closed.port
+    pauses = {"own": [], "asked": []}
+    for asked in ("own", "asked"):
+        for _ in range(20):
+            exporter = build("debug", DebugExporter()).exporter
+            exporter._retry = slow
+            lane = exporter._lanes["logs"]
+            exporter._put_off(lane, Retryable("no", None if asked == "own" else 100.0))
+            pauses[asked].append(lane.resume_at - time.monotonic())
+            exporter.close(1)
+
+    assert port
+    assert all(29 < pause <= 60 for pause in pauses["own"])
+    assert all(99 < pause <= 120 for pause in pauses["asked"])
+    assert all(max(drawn) - min(drawn) > 2 for drawn in pauses.values())
+
+
+def test_one_refused_request_is_no_failure_once_another_has_arrived():
+    with Receiver() as receiver:
+        receiver.script.append(Answer(400))
+        exporter = http(receiver.endpoint)
+        exporter.export(ALL[2])
+        until(lambda: exporter.stats.failed)
+        refused_since = exporter.stats.failing_since
+        exporter.export(ALL[0])
+        until(lambda: exporter.stats.sent)
+        until(lambda: exporter.stats.failing_since is None)
+        exporter.close(5)
+
+    assert refused_since is not None
+    assert exporter.stats.failed == {"traces": 1}
+
+
+def test_what_never_became_a_request_is_counted_and_no_failure_of_the_backend():
+    exporter = build("debug", DebugExporter()).exporter
+    exporter.lose("metrics", 7, "the agent has come near its memory limit")
+    exporter.close(5)
+
+    assert exporter.stats.failed == {"metrics": 7}
+    assert exporter.stats.failing_since is None
+
+
+def test_a_backend_that_was_too_strict_once_is_given_whole_requests_again():
+    with Receiver() as receiver:
+        receiver.script.extend([Answer(413)] * 3)
+        exporter = http(receiver.endpoint)
+        exporter.export(events("a", "b", "c", "d"))
+        until(lambda: exporter.stats.sent["logs"] + exporter.stats.failed["logs"] == 4)
+        before = len(receiver.requests)
+        exporter.export(events("e", "f", "g", "h"))
+        until(lambda: bodies(receiver)[-1] == "h")
+        exporter.close(5)
+
+        assert len(receiver.requests) == before + 1
+
+
+def test_another_way_is_gone_at_once_whatever_becomes_of_the_one_before():
+    slow = RetryOnFailure(initial_interval=Duration(60), max_interval=Duration(60))
+    with Receiver() as hanging, Receiver() as receiver:
+        hanging.script.append(Answer(200, delay=3.0))
+        config = OtlpExporter(endpoint=hanging.endpoint, retry_on_failure=slow)
+        exporter = build("otlp_http", config)
+        exporter.export(events("x"))
+        until(lambda: hanging.requests)
+        exporter.exporter.configure(*way_of("otlp_http", OtlpExporter(endpoint=receiver.endpoint)))
+        until(lambda: receiver.events, 10)
+        exporter.close(5)
+
+    assert exporter.stats.retries == 0
+
+
+def test_what_waits_is_told_by_signal_and_the_account_adds_up():
+    with Receiver() as closed:
+        port = closed.port
+    exporter = http(f"http://127.0.0.1:{port}")
+    for batch in ALL:
+        exporter.export(batch)
+    until(lambda: exporter.stats.retries)
+    waiting = dict(exporter.stats.waiting)
+    exporter.close(0)
+
+    assert waiting == {"metrics": 3, "logs": 1, "traces": 1}
 
 
 def test_a_signal_that_is_refused_for_now_does_not_hold_up_another():

@@ -94,21 +94,22 @@ def test_what_waits_for_an_exporter_that_is_configured_no_more_is_dropped_and_sa
 
 
 @pytest.mark.parametrize(
-    ("bounds", "left"),
+    ("bounds", "left", "said"),
     [
-        (SendingQueue(queue_size=2), ["d", "e"]),
-        (SendingQueue(max_bytes=3), ["c", "d", "e"]),
-        (SendingQueue(max_age=Duration(0)), []),
+        (SendingQueue(queue_size=2), ["d", "e"], "the queue is full"),
+        (SendingQueue(max_bytes=3), ["c", "d", "e"], "the queue is full"),
+        (SendingQueue(max_age=Duration(0)), [], "what waits has reached max_age"),
     ],
 )
-def test_the_oldest_is_dropped_and_returned(tmp_path, bounds, left):
+def test_the_oldest_is_dropped_and_returned(tmp_path, bounds, left, said):
     with opened(tmp_path, bounds) as queue:
         for text in "abcde":
             queue.put(request(text))
         time.sleep(0.001)
         dropped = queue.expire(())
 
-        assert [queue.read(entry) for entry in dropped] == [None] * (5 - len(left))
+        assert [queue.read(entry) for entry, _ in dropped] == [None] * (5 - len(left))
+        assert {reason for _, reason in dropped} == {said}
         assert waiting(queue).get("logs", []) == left
 
 
@@ -119,7 +120,7 @@ def test_what_is_being_sent_is_not_dropped_meanwhile(tmp_path):
         for text in ("old", "new"):
             queue.put(request(text))
 
-        assert [entry.number for entry in queue.expire([sending])] == [2]
+        assert [entry.number for entry, _ in queue.expire([sending])] == [2]
         assert waiting(queue) == {"logs": ["on its way", "new"]}
 
 
@@ -249,6 +250,21 @@ def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_the_loss_is_to
     assert list(tmp_path.glob("queue.damaged-*"))
     assert "set aside" in caplog.text
     assert waiting(queue) == {"logs": ["goes on"]}
+    file.close()
+
+
+def test_a_body_that_does_not_unpack_is_lost_alone(tmp_path):
+    file = QueueFile(tmp_path)
+    queue = Queue(SendingQueue(), file.of("x"))
+    for text in ("damaged", "whole"):
+        queue.put(request(text))
+    file.run(lambda d: d.execute("update request set body = x'00112233' where number = 1"), None)
+    read = []
+    while (entry := queue.first("logs")) is not None:
+        read.append(queue.read(entry))
+        queue.remove(entry)
+
+    assert [encoded and encoded.body for encoded in read] == [None, b"whole"]
     file.close()
 
 

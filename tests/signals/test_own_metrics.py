@@ -15,12 +15,13 @@ BUSY = ExporterReading(
     sent=Counter(metrics=1, logs=2, traces=3),
     failed=Counter(metrics=4, logs=5, traces=6),
     dropped=Counter(metrics=7, logs=8, traces=9),
+    waiting={"metrics": 17, "logs": 18, "traces": 19},
     retries=10,
     queue_size=11,
     queue_bytes=12,
     queue_capacity=13,
 )
-SCRAPED = ExporterReading("prometheus", Counter(metrics=20), Counter(), Counter(), 0, 0, 0, None)
+SCRAPED = ExporterReading("prometheus", Counter(metrics=20), Counter(), Counter(), {}, 0, 0, 0, None)
 LACKS = [
     Lack("capability", "CAP_SYS_PTRACE", "a", "s1"),
     Lack("capability", "CAP_SYS_PTRACE", "b", "s2"),
@@ -48,6 +49,9 @@ EXPECTED = {
     ("pgsonar.exporter.enqueue_failed_metric_points", "otlp_http/x"): 7,
     ("pgsonar.exporter.enqueue_failed_log_records", "otlp_http/x"): 8,
     ("pgsonar.exporter.enqueue_failed_spans", "otlp_http/x"): 9,
+    ("pgsonar.exporter.waiting_metric_points", "otlp_http/x"): 17,
+    ("pgsonar.exporter.waiting_log_records", "otlp_http/x"): 18,
+    ("pgsonar.exporter.waiting_spans", "otlp_http/x"): 19,
     ("pgsonar.exporter.retries", "otlp_http/x"): 10,
     ("pgsonar.exporter.queue_size", "otlp_http/x"): 11,
     ("pgsonar.exporter.queue_bytes", "otlp_http/x"): 12,

@@ -19,9 +19,7 @@ from pgsonar.signals.rows import Batch, MetricRow, Signal
 
 log = logging.getLogger("pgsonar")
 
-# A tick's events, its spans and the metrics of an export are one batch each: more than this have piled up behind an
-# encoder that does not get the processor.
-MOST = 1000
+MOST = 100  # exports that have piled up behind an encoder that does not get the processor
 
 
 class Outbox:
@@ -54,11 +52,17 @@ class Outbox:
         with self._changed:
             self._batches.append(batch)
             self._handed_over += 1
-            dropped = self._batches.popleft() if len(self._batches) > MOST else None
-            self._done += dropped is not None
+            dropped = self._oldest_metrics() if len(self._batches) > MOST else None
+            if dropped is not None:
+                self._batches.remove(dropped)
+                self._done += 1
             self._changed.notify_all()
         if dropped is not None:
             self.lose(dropped, "the encoder is behind")
+
+    def _oldest_metrics(self) -> Batch | None:
+        """What is told of leaks is never given up for want of time."""
+        return next((batch for batch in self._batches if batch.signal == "metrics"), None)
 
     def settle(self, seconds: float) -> bool:
         """Waits until what was handed over is in the queues; False when that takes longer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from operator import attrgetter
@@ -64,6 +64,7 @@ class Queue:
         self._store = store
         self._lanes: dict[Signal, deque[Entry]] = {signal: deque() for signal in SIGNALS}
         self.bytes = 0
+        self.waiting: Counter[Signal] = Counter()  # points, records and spans
         self._most = 0  # bytes, since it was empty
         self._in_memory: list[Entry] = []  # that the store could not take yet
         self._number = 0
@@ -75,7 +76,7 @@ class Queue:
 
     def items(self) -> int:
         """Points, records and spans that wait."""
-        return sum(entry.items for lane in self._lanes.values() for entry in lane)
+        return self.waiting.total()
 
     def items_at_risk(self) -> int:
         """Those that would not survive the agent."""
@@ -110,12 +111,16 @@ class Queue:
         body = entry.body
         if body is None and self._store is not None:
             body = self._store.body(entry.number)
-        return None if body is None else Encoded(entry.signal, zlib.decompress(body), entry.items)
+        try:
+            return None if body is None else Encoded(entry.signal, zlib.decompress(body), entry.items)
+        except zlib.error:  # pages of a file have no checksum of their own
+            return None
 
     def remove(self, entry: Entry) -> None:
         """A request is dealt with."""
         self._lanes[entry.signal].remove(entry)
         self.bytes -= entry.size
+        self.waiting[entry.signal] -= entry.items
         if self._store is None:
             return
         if entry.body is None:
@@ -126,8 +131,8 @@ class Queue:
             self._most = 0
             self._store.emptied()
 
-    def expire(self, sending: Collection[Entry]) -> list[Entry]:
-        """Drops, the oldest first, what is too old or too much; returns it. What is being sent does not count."""
+    def expire(self, sending: Collection[Entry]) -> list[tuple[Entry, str]]:
+        """Drops, the oldest first, what is too old or too much, and says why. What is being sent does not count."""
         allowed = time.time() - self.bounds.max_age
         most, most_bytes = self.bounds.queue_size + len(sending), self.bounds.max_bytes + sum(e.size for e in sending)
         dropped = []
@@ -136,7 +141,7 @@ class Queue:
             if not is_too_much and entry.since >= allowed:
                 break
             self.remove(entry)
-            dropped.append(entry)
+            dropped.append((entry, "the queue is full" if is_too_much else "what waits has reached max_age"))
         return dropped
 
     def shed(self, sending: Collection[Entry]) -> list[Entry]:
@@ -158,4 +163,5 @@ class Queue:
         self._number = max(self._number, entry.number)
         self._lanes[entry.signal].append(entry)
         self.bytes += entry.size
+        self.waiting[entry.signal] += entry.items
         self._most = max(self._most, self.bytes)

@@ -33,8 +33,9 @@ class ExporterStats:
     """Counts of points, records and spans by signal; `failing_since` is on time.monotonic()."""
 
     sent: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)  # refused by the other side
+    failed: Counter[str] = field(default_factory=Counter)  # refused by the other side, or could not become a request
     dropped: Counter[str] = field(default_factory=Counter)  # fell out of the queue
+    waiting: dict[Signal, int] = field(default_factory=dict)
     retries: int = 0
     queue_capacity: int | None = None  # requests; None: it has no queue
     queue_requests: int = 0
@@ -47,15 +48,16 @@ class ExporterStats:
 class Lane:
     """How far the oldest request of one signal is. Times are on time.monotonic()."""
 
+    signal: Signal
     entry: Entry | None = None
     pieces: deque[Encoded] = field(default_factory=deque)  # of it, that have not been dealt with
     is_on_its_way: bool = False
     since: float = 0.0  # it was the oldest
     pause: float | None = None  # before the next attempt but one, seconds; None after a success
+    way: int = 0  # the number of the configuration it was sent by
     tried_at: float = 0.0
     resume_at: float = 0.0
-    failing_since: float | None = None
-    too_large: int | None = None  # bytes that the other side did not take
+    failing_since: float | None = None  # it is put off
 
 
 class Exporter:
@@ -67,10 +69,12 @@ class Exporter:
         self._transport = transport
         self._retry = retry
         self._queue = queue
-        self._lanes: dict[Signal, Lane] = {signal: Lane() for signal in SIGNALS}
+        self._lanes: dict[Signal, Lane] = {signal: Lane(signal) for signal in SIGNALS}
         self._changed = threading.Condition()
         self._closing_at: float | None = None  # it ends then at the latest
         self._closed_at = 0.0
+        self._way = 0  # how many times it was configured anew
+        self._refused_since: float | None = None  # no request has arrived since
         self._said: dict[str, float] = {}
         self._remark = ""  # the backend's last one
         self._note_queue()
@@ -87,24 +91,29 @@ class Exporter:
             self._changed.notify()
 
     def configure(self, transport: Transport, retry: RetryOnFailure, bounds: SendingQueue) -> None:
-        """Goes on with what waits, another way; what is on its way ends as it began."""
+        """Goes on with what waits, another way. What another backend could not do says nothing of this one."""
         with self._changed:
             before, self._transport, self._retry = self._transport, transport, retry
             self._queue.bounds = bounds
-            for lane in self._lanes.values():  # what another backend could not do says nothing of this one
-                lane.resume_at, lane.pause, lane.too_large = 0.0, None, None
+            self._way += 1
+            self._refused_since = None
+            for lane in self._lanes.values():
+                lane.resume_at, lane.pause, lane.failing_since = 0.0, None, None
+            self._settle_failing()
             self._changed.notify()
         before.close()
 
     def lose(self, signal: Signal, items: int, reason: str) -> None:
         """Counts what never became a request."""
         with self._changed:
-            self._fail(self._lanes[signal], signal, items, reason, "")
+            self._fail(signal, items, reason, "")
 
     def shed(self) -> None:
         """Gives up half of what waits in memory only, the oldest first."""
         with self._changed:
-            self._note_dropped(self._queue.shed(self._on_their_way()), "the agent is at its memory limit")
+            for dropped in self._queue.shed(self._on_their_way()):
+                self._note_dropped(dropped, "the agent is at its memory limit")
+            self._note_queue()
 
     def close(self, seconds: float) -> int:
         """Sends what can be sent within `seconds`; returns how many items are lost because they are still unsent."""
@@ -124,7 +133,14 @@ class Exporter:
 
     def _work(self) -> None:
         while (lane := self._next()) is not None:
-            self._send(lane)
+            try:
+                self._send(lane)
+            except Exception as error:  # a request nobody can deal with must not hold up the others
+                log.exception("exporter %s", self.name)
+                with self._changed:
+                    lane.is_on_its_way = False
+                    self._lose(lane, f"unexpected {type(error).__name__}")
+                    self._finish(lane)
 
     def _next(self) -> Lane | None:
         """The lane to send of next, when it is time; None at the end."""
@@ -143,7 +159,7 @@ class Exporter:
                 due = min((self._due(lane), number) for number, lane in enumerate(waiting)) if waiting else None
                 if due is not None and due[0] <= now:
                     lane = waiting[due[1]]
-                    lane.is_on_its_way, lane.tried_at = True, now
+                    lane.is_on_its_way, lane.tried_at, lane.way = True, now, self._way
                     return lane
                 self._changed.wait(None if due is None else due[0] - now)
 
@@ -174,16 +190,10 @@ class Exporter:
                 self._finish(lane)
 
     def _deliver(self, lane: Lane) -> Callable[[], None]:
-        """Deals with the next piece, without the lock; what is to be noted of that, under it."""
+        """Gives it to the transport, without the lock; what is to be noted of that, under it."""
         if not lane.pieces:
             return partial(self._lose, lane, "could not be read back")
         piece = lane.pieces[0]
-        if lane.too_large is not None and len(piece.body) >= lane.too_large and piece.items > 1:
-            return partial(self._cut, lane, piece, "too large")
-        return self._attempt(lane, piece)
-
-    def _attempt(self, lane: Lane, piece: Encoded) -> Callable[[], None]:
-        """Gives a piece to the transport."""
         try:
             rejected, reason = self._transport.deliver(piece)
         except Retryable as error:
@@ -203,69 +213,84 @@ class Exporter:
             self._queue.remove(lane.entry)
         lane.entry = None
         lane.resume_at = 0.0
+        self._rest(lane)
         self._note_queue()
+
+    def _rest(self, lane: Lane) -> None:
+        """A lane in which nothing waits puts nothing off."""
+        if self._queue.first(lane.signal) is None:
+            lane.failing_since = None
+            self._settle_failing()
 
     def _put_off(self, lane: Lane, error: Retryable) -> None:
         """It may be tried again, if there is time."""
+        if lane.way != self._way:  # it is sent another way now, at once
+            return
         now = time.monotonic()
-        self._note_failure(lane, str(error))
+        self.stats.last_error = str(error)
+        lane.failing_since = lane.failing_since or now
+        self._settle_failing()
         self._say("failing", f"exporter {self.name}: {error}; it is tried again, what waits is kept", error.hint)
         if self._retry.max_elapsed_time and now - lane.since > self._retry.max_elapsed_time:
             self._lose(lane, f"given up after retries: {error}")
             return
         self.stats.retries += 1
         pause = float(self._retry.initial_interval) if lane.pause is None else lane.pause
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - agents of a fleet must not all come back at once
-        lane.resume_at = now + (pause * jitter if error.wait is None else error.wait)
+        wait = pause / 2 if error.wait is None else max(error.wait, pause / 2)
+        # Agents of a fleet must not all come back at once.
+        lane.resume_at = now + wait * random.uniform(1.0, 2.0 if error.wait is None else 1.2)  # noqa: S311
         lane.pause = min(pause * self._retry.multiplier, self._retry.max_interval)
 
     def _lose(self, lane: Lane, reason: str) -> None:
         """All that is left of the request in hand is given up."""
         if lane.entry is not None:
             items = sum(piece.items for piece in lane.pieces) or lane.entry.items
-            self._fail(lane, lane.entry.signal, items, reason, "")
+            self._fail(lane.entry.signal, items, reason, "")
         lane.pieces.clear()
 
     def _refused(self, lane: Lane, piece: Encoded, error: Refused) -> None:
-        self._fail(lane, piece.signal, piece.items, str(error), error.hint)
+        self._fail(piece.signal, piece.items, str(error), error.hint)
         lane.pieces.popleft()
-        lane.pause = None
+        lane.pause = lane.failing_since = None
+        self._refused_since = self._refused_since or time.monotonic()
+        self._settle_failing()
 
     def _cut(self, lane: Lane, piece: Encoded, reason: str) -> None:
         """Two smaller requests in the place of one that is too large."""
         two = halves(piece)
         lane.pieces.popleft()
         if two is None:
-            self._fail(lane, piece.signal, piece.items, f"{reason}: one item alone is larger than is accepted", "")
+            self._fail(piece.signal, piece.items, f"{reason}: one item alone is larger than is accepted", "")
             return
-        lane.too_large = min(lane.too_large or len(piece.body), len(piece.body))
         lane.pieces.extendleft(reversed(two))
 
     # --- what is counted and said, under the lock ----------------------------------------------------------------
 
     def _keep_bounds(self) -> None:
-        self._note_dropped(self._queue.expire(self._on_their_way()), "the queue is full")
+        for dropped, reason in self._queue.expire(self._on_their_way()):
+            self._note_dropped(dropped, reason)
+        self._note_queue()
 
     def _on_their_way(self) -> list[Entry]:
         return [lane.entry for lane in self._lanes.values() if lane.entry is not None and lane.is_on_its_way]
 
-    def _note_dropped(self, entries: list[Entry], reason: str) -> None:
-        for dropped in entries:
-            lane, items = self._lanes[dropped.signal], dropped.items
-            if lane.entry is dropped:  # part of it may have arrived
-                items = sum(piece.items for piece in lane.pieces)
-                lane.entry = None
-            self.stats.dropped[dropped.signal] += items
-            self._say("queue", f"exporter {self.name}: {reason}, the oldest data is dropped and counted")
-        self._note_queue()
+    def _note_dropped(self, dropped: Entry, reason: str) -> None:
+        lane, items = self._lanes[dropped.signal], dropped.items
+        if lane.entry is dropped:  # part of it may have arrived
+            items = sum(piece.items for piece in lane.pieces) or items
+            lane.entry = None
+            self._rest(lane)
+        self.stats.dropped[dropped.signal] += items
+        self._say(reason, f"exporter {self.name}: {reason}, the oldest data is dropped and counted")
 
     def _note_queue(self) -> None:
         self.stats.queue_requests, self.stats.queue_bytes = len(self._queue), self._queue.bytes
         self.stats.queue_capacity = self._queue.bounds.queue_size
+        self.stats.waiting = dict(self._queue.waiting)
 
     def _arrived(self, lane: Lane, piece: Encoded, rejected: int, reason: str) -> None:
         lane.pieces.popleft()
-        lane.pause = None
+        lane.pause = self._refused_since = None
         self.stats.sent[piece.signal] += piece.items - rejected
         if rejected:
             self.stats.failed[piece.signal] += rejected
@@ -273,27 +298,20 @@ class Exporter:
         elif reason and reason != self._remark:
             self._remark = reason
             log.warning("exporter %s: nothing is lost, but the backend says: %s", self.name, reason)
-        if lane.failing_since is None:
-            return
-        lasted = time.monotonic() - lane.failing_since
-        lane.failing_since = None
+        lane.failing_since, since = None, self.stats.failing_since
         self._settle_failing()
-        if self.stats.failing_since is None:
-            log.info("exporter %s works again after %.0f s", self.name, lasted)
+        if since is not None and self.stats.failing_since is None:
+            log.info("exporter %s works again after %.0f s", self.name, time.monotonic() - since)
             self._said.pop("failing", None)
 
-    def _note_failure(self, lane: Lane, reason: str) -> None:
-        self.stats.last_error = reason
-        lane.failing_since = lane.failing_since or time.monotonic()
-        self._settle_failing()
-
     def _settle_failing(self) -> None:
-        since = [lane.failing_since for lane in self._lanes.values() if lane.failing_since is not None]
-        self.stats.failing_since = min(since, default=None)
+        """It fails while a lane is put off, or nothing but refusals came back."""
+        since = [self._refused_since, *(lane.failing_since for lane in self._lanes.values())]
+        self.stats.failing_since = min((one for one in since if one is not None), default=None)
 
-    def _fail(self, lane: Lane, signal: str, items: int, reason: str, hint: str) -> None:
+    def _fail(self, signal: str, items: int, reason: str, hint: str) -> None:
         self.stats.failed[signal] += items
-        self._note_failure(lane, reason)
+        self.stats.last_error = reason
         self._say("refused", f"exporter {self.name}: {items} items of {signal} are lost: {reason}", hint)
 
     def _say(self, what: str, message: str, hint: str = "") -> None:

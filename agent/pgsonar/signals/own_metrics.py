@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pgsonar.model import Lack
 from pgsonar.signals.metric import Metric, Reading
+from pgsonar.signals.rows import Kind, Signal
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class ExporterReading:
     sent: Mapping[str, int]
     failed: Mapping[str, int]
     dropped: Mapping[str, int]
+    waiting: Mapping[Signal, int]
     retries: int
     queue_size: int
     queue_bytes: int
@@ -30,7 +33,7 @@ class ExporterReading:
     @property
     def signals(self) -> set[str]:
         """Those that it has dealt with: all their counters are told then, also those at 0."""
-        return {*self.sent, *self.failed, *self.dropped}
+        return {*self.sent, *self.failed, *self.dropped, *self.waiting}
 
 
 @dataclass(slots=True)
@@ -55,19 +58,19 @@ _EXPORTER = ("exporter",)
 
 
 def _items(
-    stem: str, fate: str, counts: Callable[[ExporterReading], Mapping[str, int]]
+    stem: str, fate: str, counts: Callable[[ExporterReading], Mapping[Any, int] | None], kind: Kind = "counter"
 ) -> tuple[Metric[OwnReading], ...]:
-    """A counter for each signal, as the Collector has it."""
+    """A metric for each signal, as the Collector has it."""
 
     def read(signal: str) -> Callable[[OwnReading], Reading]:
         return lambda own: (
-            ({"exporter": exporter.name}, counts(exporter).get(signal, 0))
+            ({"exporter": exporter.name}, figures.get(signal, 0))
             for exporter in own.exporters
-            if signal in exporter.signals
+            if signal in exporter.signals and (figures := counts(exporter)) is not None
         )
 
     return tuple(
-        Metric(f"pgsonar.exporter.{stem}_{noun}", "counter", unit, _EXPORTER, f"{things} {fate}.", read(signal))
+        Metric(f"pgsonar.exporter.{stem}_{noun}", kind, unit, _EXPORTER, f"{things} {fate}.", read(signal))
         for signal, (noun, unit, things) in _OF_SIGNAL.items()
     )
 
@@ -114,6 +117,12 @@ OWN_METRICS: tuple[Metric[OwnReading], ...] = (
     *_items("sent", "that arrived", lambda exporter: exporter.sent),
     *_items("send_failed", "that the other side refused", lambda exporter: exporter.failed),
     *_items("enqueue_failed", "dropped from a full queue, the oldest first", lambda exporter: exporter.dropped),
+    *_items(
+        "waiting",
+        "that wait to be sent",
+        lambda exporter: None if exporter.queue_capacity is None else exporter.waiting,
+        "updowncounter",
+    ),
     Metric(
         "pgsonar.exporter.retries",
         "counter",
