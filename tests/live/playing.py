@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from majors import binaries
+from pgsonar.demo.clients import WireClient
 from pgsonar.demo.postgres import Postgres
 
 KINDS = (
@@ -40,6 +42,23 @@ def postgres(major: int, **settings) -> Postgres:
     return Postgres(
         binaries(major), {"max_connections": SLOTS, "listen_addresses": "127.0.0.1,::1", **settings}, STUCK_USER
     )
+
+
+@contextlib.contextmanager
+def postgres_with_app(major: int):
+    """The same, running, with a role `app` for applications."""
+    with postgres(major) as running:
+        with contextlib.closing(WireClient(running.port, "postgres")) as admin:
+            admin.execute("create role app login superuser")
+        yield running
+
+
+def transactions(server, stack, number: int):
+    """Leaves so many open until the stack is closed."""
+    for _ in range(number):
+        client = stack.enter_context(contextlib.closing(WireClient(server.port, "app")))
+        client.execute("begin")
+        client.execute("select 1")
 
 
 class Agent:

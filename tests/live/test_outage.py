@@ -6,18 +6,15 @@ import time
 
 import pytest
 
-from pgsonar.demo.clients import WireClient
 from pgsonar.demo.receiver import Receiver
-from playing import Agent, flat, postgres
+from playing import Agent, flat, postgres_with_app, transactions
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")
 def server():
-    with postgres(16) as running:
-        with contextlib.closing(WireClient(running.port, "postgres")) as admin:
-            admin.execute("create role app login superuser")
+    with postgres_with_app(16) as running:
         yield running
 
 
@@ -35,13 +32,6 @@ def started(folder, server, port, state):
         f"exporters.otlp_http={{endpoint: http://127.0.0.1:{port}, retry_on_failure: {retry}}}",
     )
     return Agent(folder, f"[{{name: db, port: {server.port}}}]", settings=settings)
-
-
-def transactions(server, stack, number):
-    for _ in range(number):
-        client = stack.enter_context(contextlib.closing(WireClient(server.port, "app")))
-        client.execute("begin")
-        client.execute("select 1")
 
 
 def told(agents):

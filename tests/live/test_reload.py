@@ -8,18 +8,15 @@ from itertools import pairwise
 import pytest
 import urllib3
 
-from pgsonar.demo.clients import WireClient
 from pgsonar.demo.receiver import Receiver
-from playing import Agent, flat, postgres
+from playing import Agent, flat, postgres_with_app, transactions
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture(scope="module")
 def server():
-    with postgres(16) as running:
-        with contextlib.closing(WireClient(running.port, "postgres")) as admin:
-            admin.execute("create role app login superuser")
+    with postgres_with_app(16) as running:
         yield running
 
 
@@ -52,13 +49,6 @@ def reload(agent, *changes, said="the configuration was read anew"):
     before = agent.log.read_text().count(said)
     agent.process.send_signal(signal.SIGHUP)
     agent.wait_for(lambda: agent.log.read_text().count(said) > before, 5, f"it did not say: {said}")
-
-
-def transactions(server, stack, number):
-    for _ in range(number):
-        client = stack.enter_context(contextlib.closing(WireClient(server.port, "app")))
-        client.execute("begin")
-        client.execute("select 1")
 
 
 def asked(agent):
