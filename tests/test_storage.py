@@ -45,7 +45,7 @@ EPISODE = Episode(
             severity=Severity.HIGH,
             client=ClientProcess(9, 1, "python3", dialled=Endpoint("10.0.0.9", 1)),
             peer=Endpoint("10.0.0.8", 2),
-            evidence={"yes": True, "number": 1, "share": 0.5, "text": "t"},
+            evidence={"yes": True, "number": 1, "share": 0.5, "text": "t", "pgsonar.evidence.unanswered": "keepalive"},
         )
     ],
     members=[Member(7, "10.0.0.7", 40000, START - 60 * SECOND)],
@@ -159,15 +159,59 @@ def test_an_episode_that_cannot_be_read_is_named_and_the_others_come_back(tmp_pa
     assert "the episode x" in caplog.text
 
 
-def test_what_cannot_be_written_is_counted_said_once_and_forgiven(tmp_path, caplog):
+def test_an_event_that_cannot_be_read_is_named_and_the_others_are_told(tmp_path, caplog):
+    with opened(tmp_path) as state:
+        state.save([], NOW, [EpisodeEvent("opened", EPISODE, "threshold", NOW)])
+        with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as other:
+            other.execute("insert into telling select 'no number', name, because, unix, body from telling")
+            for body in ("'{}'", "'null'", "cast(x'ff' as text)"):
+                other.execute(f"insert into telling values (0, 'opened', '', 0, {body})")
+            other.commit()
+        assert [event.name for event in state.untold(NOW)] == ["opened"]
+    assert caplog.text.count("the event ") == 4
+
+
+@pytest.mark.parametrize("table", ["episode", "telling"])
+def test_damage_that_shows_only_when_a_table_is_read_is_set_aside_and_the_agent_goes_on(tmp_path, caplog, table):
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW, [EpisodeEvent("opened", EPISODE, "threshold", NOW)])
+    with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as database:
+        (page,) = database.execute("select rootpage from sqlite_schema where name = ?", [table]).fetchone()
+        (size,) = database.execute("pragma page_size").fetchone()
+    with (tmp_path / NAME).open("r+b") as damaged:
+        damaged.seek((page - 1) * size)
+        damaged.write(b"\xff" * size)
+    with opened(tmp_path) as state:
+        episodes, events = state.load(NOW), state.untold(NOW)
+        assert [episodes, events][table == "telling"] == []
+        assert state.save([EPISODE], NOW)
+        assert len(state.load(NOW)) == 1
+        assert state.problem is None
+    assert len(list(tmp_path.glob("state.damaged-*"))) == 1
+    assert "what was open is forgotten" in caplog.text
+
+
+def test_a_file_that_is_removed_while_it_is_used_is_written_anew(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("pgsonar.sqlite_file.LOOK", 0)
+    with opened(tmp_path) as state:
+        state.save([EPISODE], NOW, [EpisodeEvent("opened", EPISODE, "threshold", NOW)])
+        for file in tmp_path.glob(f"{NAME}*"):
+            file.unlink()
+        assert state.save([], NOW, [])
+    with opened(tmp_path) as state:
+        assert len(state.untold(NOW)) == 1
+    assert caplog.text.count("was removed while in use") == 1
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_written_is_said_once_and_forgiven(tmp_path, caplog):
     with opened(tmp_path) as state:
         with contextlib.closing(sqlite3.connect(tmp_path / NAME)) as other:
             other.execute("begin exclusive")
-            state._database.execute("pragma busy_timeout = 1")
-            state.save([EPISODE], NOW)
-            state.save([EPISODE], NOW)
-        assert "cannot be written (2 times)" in state.problem
-        state.save([EPISODE], NOW)
+            state._file._database.execute("pragma busy_timeout = 1")
+            assert [state.save([EPISODE], NOW) for _ in range(2)] == [False, False]
+        assert "cannot be written: database is locked" in state.problem
+        assert state.save([EPISODE], NOW)
         assert state.problem is None
     assert caplog.text.count("is the disk full?") == 1
 

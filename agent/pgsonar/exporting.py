@@ -106,13 +106,11 @@ class Exporting:
         from pgsonar.exporters.durable import QueueFile  # noqa: PLC0415 - SQLite, for those who keep state
 
         file = QueueFile(directory)
-        file.forget_others(config.exporters)
+        file.forget_others([name for name, section in config.exporters.items() if not _is_in_memory(section)])
         return file
 
     def _store(self, name: str, config: Config) -> Store | None:
-        section = config.exporters[name]
-        in_memory = isinstance(section, OtlpExporter) and section.sending_queue.storage == IN_MEMORY
-        return None if self._file is None or in_memory else self._file.of(name)
+        return None if self._file is None or _is_in_memory(config.exporters[name]) else self._file.of(name)
 
     def _routes(self, config: Config) -> dict[Signal, list[tuple[Exporter, Form]]]:
         return {
@@ -129,6 +127,11 @@ class Exporting:
 def _pushing(config: Config) -> dict[str, Section]:
     """The exporters that send, which leaves out those that are scraped."""
     return {n: section for n, section in config.exporters.items() if not isinstance(section, PrometheusExporter)}
+
+
+def _is_in_memory(section: Section) -> bool:
+    """Whether what waits for an exporter is not to survive the agent."""
+    return isinstance(section, OtlpExporter) and section.sending_queue.storage == IN_MEMORY
 
 
 def _close(exporter: Exporter, seconds: float) -> None:

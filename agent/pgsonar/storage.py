@@ -12,16 +12,16 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from pgsonar.errors import ConfigError
 from pgsonar.model import Episode, EpisodeEvent, Member, Moment
-from pgsonar.sqlite_file import HINT, open_file
+from pgsonar.sqlite_file import HINT, SqliteFile
 
 log = logging.getLogger("pgsonar")
 
@@ -33,13 +33,14 @@ MIGRATIONS = (
     "create table telling (distance integer not null, name text, because text, unix integer, body text not null)",
 )
 
+Read = TypeVar("Read")
+
 
 class StateDirectory:
     """A directory of one agent. Raises ConfigError where another agent or a later version uses it."""
 
     def __init__(self, directory: str) -> None:
         self.path = Path(directory)
-        self.failures = 0  # writes that could not be done, in a row
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -52,62 +53,70 @@ class StateDirectory:
             hint = "each agent needs a directory of its own: set extensions.file_storage.directory"
             raise ConfigError(f"another pgsonar uses {self.path}", hint) from None
         try:
-            self._database = open_file(self.path / NAME, MIGRATIONS, "what was open is forgotten")
+            self._file = SqliteFile(
+                self.path / NAME,
+                MIGRATIONS,
+                lost="what was open is forgotten",
+                instead="what is open would not survive the agent",
+            )
         except ConfigError:
             os.close(self._lock)
             raise
 
     def load(self, now: Moment) -> list[Episode]:
         """The episodes that were open when the agent ended, dated by today's clocks."""
-        episodes = []
-        for number, distance, body in self._database.execute("select id, distance, body from episode"):
-            try:
-                episode = _decode(body)
-            except (ValueError, msgspec.ValidationError) as error:
-                log.warning("the episode %s of %s cannot be read: %s", number, self.path / NAME, error)
-                continue
-            episodes.append(_moved(episode, distance - (now.unix - now.at)))
-        return episodes
+
+        def read(distance: int, body: str) -> Episode:
+            return _moved(_decode(body), distance - (now.unix - now.at))
+
+        return list(self._read("select id, distance, body from episode", "episode", read))
 
     def untold(self, now: Moment) -> list[EpisodeEvent]:
         """What was about to be told when the agent ended, and may not have been; the oldest first."""
-        sql = "select distance, name, because, unix, body from telling order by rowid"
-        events = []
-        for distance, name, because, unix, body in self._database.execute(sql):
-            episode = _moved(_decode(body), distance - (now.unix - now.at))
-            events.append(EpisodeEvent(name, episode, because, Moment(unix - (now.unix - now.at), unix)))
-        return events
 
-    def save(self, episodes: Iterable[Episode], now: Moment, telling: Iterable[EpisodeEvent] | None = None) -> None:
-        """Puts what is open now in the place of what was. What cannot be written is counted, and said once.
+        def read(distance: int, body: str, name: str, because: str, unix: int) -> EpisodeEvent:
+            episode = _moved(_decode(body), distance - (now.unix - now.at))
+            return EpisodeEvent(name, episode, because, Moment(unix - (now.unix - now.at), unix))
+
+        sql = "select rowid, distance, body, name, because, unix from telling order by rowid"
+        return list(self._read(sql, "event", read))
+
+    def _read(self, sql: str, what: str, read: Callable[..., Read]) -> Iterator[Read]:
+        """What can be read of the rows, the first column being what a row is named by."""
+        rows: list[tuple[Any, ...]] = self._file.run(lambda database: database.execute(sql).fetchall(), [])
+        for number, *row in rows:
+            try:
+                yield read(*row)
+            except (ValueError, TypeError, msgspec.ValidationError) as error:
+                log.warning("the %s %s of %s cannot be read: %s", what, number, self._file.path, error)
+
+    def save(self, episodes: Iterable[Episode], now: Moment, telling: Iterable[EpisodeEvent] | None = None) -> bool:
+        """Puts what is open now in the place of what was; False where that cannot be written, which is said once.
 
         `telling` is added to what is about to be told; without it everything has been.
         """
         distance = now.unix - now.at
         rows = [(episode.id, distance, _encode(episode)) for episode in episodes]
         steps = [(distance, e.name, e.because, e.moment.unix, _encode(e.episode)) for e in telling or ()]
-        try:
-            with self._database:
-                self._database.execute("delete from episode")
-                self._database.executemany("insert into episode values (?, ?, ?)", rows)
-                if telling is None:
-                    self._database.execute("delete from telling")
-                self._database.executemany("insert into telling values (?, ?, ?, ?, ?)", steps)
-        except sqlite3.Error as error:
-            self.failures += 1
-            if self.failures == 1:
-                log.warning("what is open cannot be kept in %s: %s (is the disk full?)", self.path / NAME, error)
-        else:
-            self.failures = 0
+
+        def write(database: sqlite3.Connection) -> bool:
+            database.execute("delete from episode")
+            database.executemany("insert into episode values (?, ?, ?)", rows)
+            if telling is None:
+                database.execute("delete from telling")
+            database.executemany("insert into telling values (?, ?, ?, ?, ?)", steps)
+            return True
+
+        return self._file.run(write, otherwise=False, writes=True)
 
     @property
     def problem(self) -> str | None:
         """What keeps state from being written; None while it is."""
-        return f"{self.path / NAME} cannot be written ({self.failures} times)" if self.failures else None
+        return self._file.problem
 
     def close(self) -> None:
         """Lets the next agent in."""
-        self._database.close()
+        self._file.close()
         os.close(self._lock)
 
 

@@ -2,23 +2,29 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgsonar.config.load import load
 from pgsonar.config.schema import SendingQueue
 from pgsonar.config.units import Duration
 from pgsonar.errors import ConfigError
-from pgsonar.exporters.durable import MIGRATIONS, NAME, QueueFile
+from pgsonar.exporters.durable import MIGRATIONS, NAME, STEP, QueueFile
 from pgsonar.exporters.encoding import Encoded
 from pgsonar.exporters.queue import AT_ONCE, SIGNALS, Queue
+from pgsonar.exporting import Exporting
+from pgsonar.model import Moment
+from pgsonar.storage import StateDirectory
 
 SOURCE = str(Path(__file__).parents[2] / "agent")
 
@@ -91,6 +97,26 @@ def test_what_waits_for_an_exporter_that_is_configured_no_more_is_dropped_and_sa
     assert "3 items wait in" in caplog.text
     assert "for gone" in caplog.text
     file.close()
+
+
+def test_what_waits_for_an_exporter_that_is_to_wait_in_memory_now_is_dropped_and_said(tmp_path, caplog):
+    file = QueueFile(tmp_path)
+    for name in ("otlp_http/stays", "otlp_http/now_in_memory"):
+        Queue(SendingQueue(), file.of(name)).put(request("x", items=3))
+    file.close()
+    nobody = "endpoint: http://127.0.0.1:1"
+    settings = [
+        "receivers.sockets.targets=[{name: db, port: 1}]",
+        f"exporters.otlp_http/stays={{{nobody}}}",
+        f"exporters.otlp_http/now_in_memory={{{nobody}, sending_queue: {{storage: memory}}}}",
+    ]
+    exporting = Exporting(load([], settings, {}), tmp_path)
+    assert exporting.exporters["otlp_http/stays"].stats.queue_requests == 1
+    exporting.close(0)
+
+    assert "for otlp_http/now_in_memory, which" in caplog.text
+    with opened(tmp_path, exporter="otlp_http/now_in_memory") as queue:
+        assert queue.items() == 0
 
 
 @pytest.mark.parametrize(
@@ -218,6 +244,194 @@ def test_a_full_disk_loses_nothing_and_is_said_once(tmp_path, caplog):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+STARTED_ON = ("fresh", "killed", "stopped")
+KILLED = """
+import os, sys
+from pathlib import Path
+from pgsonar.config.schema import SendingQueue
+from pgsonar.exporters.durable import QueueFile
+from pgsonar.exporters.encoding import Encoded
+from pgsonar.exporters.queue import Queue
+
+file = QueueFile(Path(sys.argv[1]))
+Queue(SendingQueue(), file.of("x")).put(Encoded("logs", b"from before", 1))
+if sys.argv[2] == "stopped":
+    file.close()
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("before", STARTED_ON)
+def test_a_start_on_a_full_disk_goes_on_in_memory_and_writes_when_there_is_room(tmp_path, caplog, monkeypatch, before):
+    monkeypatch.setattr("pgsonar.sqlite_file.LOOK", 0)
+    disk = small_disk(tmp_path)
+    try:
+        if before != "fresh":
+            command = [sys.executable, "-c", KILLED, str(disk), before]
+            subprocess.run(command, env={"PYTHONPATH": SOURCE}, check=False)
+        (disk / "queue.sqlite-shm").unlink(missing_ok=True)  # as after a boot
+        with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+            while ballast.write(bytes(4096)):
+                pass
+        file = QueueFile(disk)
+        queue = Queue(SendingQueue(), file.of("x"))
+        known = queue.items()
+        for text in ("a", "b"):
+            queue.put(request(text))
+        assert "cannot be written" in file.problem
+        assert queue.items_at_risk() == 2
+        assert caplog.text.count("waits in memory") == 1
+
+        (disk / "ballast").unlink()
+        queue.put(request("c"))
+        assert file.problem is None
+        assert queue.items_at_risk() == 0
+        found = [] if before == "fresh" else ["from before"]
+        assert known == len(found)
+        assert waiting(Queue(SendingQueue(), file.of("x"))) == {"logs": [*found, "a", "b", "c"]}
+        file.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_state_directory_on_a_full_disk_is_kept_when_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("pgsonar.sqlite_file.LOOK", 0)
+    disk = small_disk(tmp_path)
+    try:
+        with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+            while ballast.write(bytes(4096)):
+                pass
+        state, now = StateDirectory(str(disk)), Moment(0, 0)
+        assert (state.load(now), state.untold(now), state.save([], now)) == ([], [], False)
+        assert "cannot be written" in state.problem
+        (disk / "ballast").unlink()
+        assert state.save([], now)
+        assert state.problem is None
+        state.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_read_only_disk_is_refused(tmp_path):
+    disk = small_disk(tmp_path)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(ConfigError, match="cannot be opened") as refused:
+            QueueFile(disk)
+        assert refused.value.hint
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+class Late:
+    """A store that cannot be read at first; for what it does otherwise, a file."""
+
+    def __init__(self, store):
+        self._store = store
+        self.is_there = False
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def load(self):
+        return self._store.load() if self.is_there else None
+
+
+def test_what_an_earlier_run_left_is_taken_in_when_the_file_can_be_read_at_last(tmp_path):
+    file = QueueFile(tmp_path)
+    Queue(SendingQueue(), file.of("x")).put(request("from before", items=2))
+    store = Late(file.of("x"))
+    queue = Queue(SendingQueue(), store)
+    queue.put(request("a"))
+    in_hand = queue.first("logs")
+    assert (queue.items(), queue.items_at_risk()) == (1, 1)
+    store.is_there = True
+    queue.put(request("b"))
+    assert (queue.items(), queue.items_at_risk(), queue.bytes) == (4, 0, 13)
+    queue.remove(in_hand)
+
+    assert waiting(Queue(SendingQueue(), file.of("x"))) == {"logs": ["from before", "b"]}
+    file.close()
+
+
+@pytest.mark.parametrize("removed", [(NAME,), (NAME, f"{NAME}-wal", f"{NAME}-shm")], ids=["alone", "with-companions"])
+def test_a_file_that_is_removed_while_it_is_used_is_written_anew_with_what_it_held(
+    tmp_path, caplog, monkeypatch, removed
+):
+    monkeypatch.setattr("pgsonar.sqlite_file.LOOK", 0)
+    file = QueueFile(tmp_path)
+    queue = Queue(SendingQueue(), file.of("x"))
+    for text in ("a", "b"):
+        queue.put(request(text))
+    for name in removed:
+        (tmp_path / name).unlink()
+    for text in ("c", "d"):
+        queue.put(request(text))
+    file.close()
+
+    with opened(tmp_path, exporter="x") as again:
+        assert waiting(again) == {"logs": ["a", "b", "c", "d"]}
+    assert caplog.text.count("was removed while in use") == 1
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME]
+
+
+def test_what_a_removed_file_held_and_nobody_can_copy_is_said_to_be_lost(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("pgsonar.sqlite_file.LOOK", 0)
+    directory = tmp_path / "state"
+    directory.mkdir()
+    file = QueueFile(directory)
+    queue = Queue(SendingQueue(), file.of("x"))
+    queue.put(request("a"))
+    shutil.rmtree(directory)
+    queue.put(request("b"))
+
+    assert "cannot be copied" in caplog.text
+    assert "what waited in it is lost" in caplog.text
+    assert "cannot be written" in file.problem
+    assert queue.items_at_risk() == 1
+    assert queue.read(queue.first("logs")) is None
+    file.close()
+
+
+def test_another_file_in_its_place_is_set_aside_and_not_overwritten(tmp_path, monkeypatch):
+    monkeypatch.setattr("pgsonar.sqlite_file.LOOK", 0)
+    file = QueueFile(tmp_path)
+    queue = Queue(SendingQueue(), file.of("x"))
+    queue.put(request("a"))
+    (tmp_path / "other").write_text("somebody's")
+    (tmp_path / "other").rename(tmp_path / NAME)
+    queue.put(request("b"))
+
+    (aside,) = tmp_path.glob("queue.damaged-*")
+    assert aside.read_text() == "somebody's"
+    assert waiting(Queue(SendingQueue(), file.of("x"))) == {"logs": ["a", "b"]}
+    file.close()
+
+
+def test_room_is_given_back_in_steps_between_which_others_use_the_file(tmp_path, monkeypatch):
+    file = QueueFile(tmp_path)
+    queue = Queue(SendingQueue(), file.of("x"))
+    other = Queue(SendingQueue(), file.of("other"))
+    for _ in range(40):
+        queue.put(request(os.urandom(50_000).hex()))
+    waiting(queue)
+    pages = []
+
+    def others_turn(_):
+        other.put(request("meanwhile"))
+        pages.append(file.run(lambda database: database.execute("pragma freelist_count").fetchone()[0], 0))
+
+    monkeypatch.setattr("pgsonar.exporters.durable.time.sleep", others_turn)
+    queue.tidy()
+
+    assert len(pages) > 2
+    assert all(before - after <= STEP + 1 for before, after in pairwise(pages))
+    assert file.run(lambda database: database.execute("pragma freelist_count").fetchone()[0], None) == 0
+    assert len(waiting(other)["logs"]) == len(pages)
+    file.close()
+
+
 def test_a_file_of_something_else_is_set_aside_and_named(tmp_path, caplog):
     (tmp_path / NAME).write_bytes(b"not a database at all" * 100)
     with opened(tmp_path) as queue:
@@ -284,6 +498,7 @@ def test_nobody_else_may_read_it_and_an_emptied_one_gives_its_room_back(tmp_path
     file.run(lambda database: database.execute("pragma wal_checkpoint(truncate)").fetchall(), [])
     full = (tmp_path / NAME).stat().st_size
     waiting(queue)
+    queue.tidy()
     file.run(lambda database: database.execute("pragma wal_checkpoint(truncate)").fetchall(), [])
 
     assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o600

@@ -40,8 +40,8 @@ class Entry:
 class Store(Protocol):
     """Where the bodies of one exporter's requests survive the agent. Nothing here raises."""
 
-    def load(self) -> list[Entry]:
-        """What an earlier run left, the oldest first, without bodies."""
+    def load(self) -> list[Entry] | None:
+        """What an earlier run left, the oldest first, without bodies; None while it cannot be read."""
 
     def put(self, entries: Collection[Entry]) -> bool:
         """Writes requests; False where that cannot be done now."""
@@ -52,8 +52,8 @@ class Store(Protocol):
     def remove(self, number: int) -> None:
         """Forgets a request."""
 
-    def emptied(self) -> None:
-        """A queue that had grown large is empty again."""
+    def shrink(self) -> None:
+        """Gives the room of what was removed back to the disk. Takes its time."""
 
 
 class Queue:
@@ -66,10 +66,12 @@ class Queue:
         self.bytes = 0
         self.waiting: Counter[Signal] = Counter()  # points, records and spans
         self._most = 0  # bytes, since it was empty
+        self._is_emptied = False  # after it had grown large
+        self._is_loaded = False
         self._in_memory: list[Entry] = []  # that the store could not take yet
         self._number = 0
-        for entry in store.load() if store is not None else ():
-            self._append(entry)
+        if store is not None:
+            self._load(store)
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
@@ -93,8 +95,26 @@ class Queue:
             self._in_memory.append(entry)
             self._write(self._store)
 
+    def _load(self, store: Store) -> None:
+        """Takes in what an earlier run left, as soon as it can be read: before all that is here since."""
+        found = store.load()
+        if found is None:
+            return
+        self._is_loaded = True
+        since, self._lanes = self._lanes, {signal: deque() for signal in SIGNALS}
+        self.bytes = 0
+        for entry in found:
+            self._append(entry)
+        for entry in sorted((e for lane in since.values() for e in lane), key=attrgetter("number")):
+            entry.number = self._number + 1  # the store has this run's numbers, from the run before
+            self._append(entry)
+
     def _write(self, store: Store) -> None:
         """Gives the store what it could not take before, some at a time."""
+        if not self._is_loaded:
+            self._load(store)
+            if not self._is_loaded:
+                return
         oldest = self._in_memory[:AT_ONCE]
         if store.put(oldest):
             for entry in oldest:
@@ -128,8 +148,13 @@ class Queue:
         else:
             self._in_memory.remove(entry)
         if not self.bytes and self._most > LARGE:
-            self._most = 0
-            self._store.emptied()
+            self._most, self._is_emptied = 0, True
+
+    def tidy(self) -> None:
+        """Gives the room of a queue that had grown large back to the disk. Takes its time, and needs no lock."""
+        if self._is_emptied and self._store is not None:
+            self._is_emptied = False
+            self._store.shrink()
 
     def expire(self, sending: Collection[Entry]) -> list[tuple[Entry, str]]:
         """Drops, the oldest first, what is too old or too much, and says why. What is being sent does not count."""
