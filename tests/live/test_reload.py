@@ -117,6 +117,14 @@ def test_what_is_decided_at_the_start_is_refused_by_name(agent):
     agent.stop()
 
 
+def test_where_an_exporter_waits_is_decided_at_the_start(agent):
+    backend = "endpoint: 'http://127.0.0.1:1', sending_queue: {storage: memory}"
+    reload(agent, ("exporters: {file: ", f"exporters: {{otlp_http: {{{backend}}}, file: "))
+    said = "exporters.otlp_http.sending_queue.storage cannot change while the agent runs"
+    reload(agent, (", sending_queue: {storage: memory}", ""), said=said)
+    agent.stop()
+
+
 def test_thresholds_hold_from_then_on(server, agent):
     reload(agent, ("idle_in_transaction: {after: 2s}", "idle_in_transaction: {after: 60s}"))
     with contextlib.ExitStack() as leaks:
