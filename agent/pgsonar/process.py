@@ -1,6 +1,7 @@
 """What a command that runs for long sets up in its own process: its log, its limit of files, its end by a signal.
 
-The rule: commands call these, nothing else does.
+The rule: commands call these, nothing else does. The signals are for a command's first lines: until they are asked for,
+each of them ends the process. So nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import signal
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
-from pgsonar.config.schema import TelemetryLogs
+if TYPE_CHECKING:
+    from pgsonar.config.schema import TelemetryLogs
 
 
 def stop_on_signals(stop: threading.Event) -> None:

@@ -81,13 +81,14 @@ class Service:
         stop: threading.Event | None = None,
         sink: Sink | None = None,
         load: Callable[[], Config] | None = None,
+        reload: threading.Event | None = None,
     ) -> None:
         """What the pipeline reads is written to `sink` as well, else to the flight recorder, if that is on.
 
         `load` reads the configuration anew when `reload` is set.
         """
         self.stop = stop or threading.Event()
-        self.reload = threading.Event()
+        self.reload = reload or threading.Event()
         self._load = load
         self._refused: str | None = None  # what is wrong with the configuration that was read last
         self._config = config

@@ -42,18 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Records; 1 when the disk refused."""
+    stop = threading.Event()
+    stop_on_signals(stop)
     config = recording_only(load(arguments.config, arguments.set, os.environ))
     if arguments.files < 1 or arguments.max_bytes // arguments.files < _LEAST:
         raise ConfigError(
             f"{arguments.max_bytes} in {arguments.files} files: each needs {ByteSize(_LEAST)} or more",
             "raise --max-bytes",
         )
-    stop = threading.Event()
     files = RotatingFiles(arguments.file, arguments.max_bytes, arguments.files, stop.set)
     set_up_log(config.telemetry.logs)
     raise_limit_of_files()
     service = Service(config, stop, files)
-    stop_on_signals(stop)
     if arguments.duration is not None:
         timer = threading.Timer(arguments.duration, stop.set)
         timer.daemon = True

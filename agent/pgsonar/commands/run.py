@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 from functools import partial
 
 from pgsonar.commands.options import add_config_options
-from pgsonar.config.load import load
 from pgsonar.process import raise_limit_of_files, reload_on_signal, set_up_log, stop_on_signals
-from pgsonar.service import Service
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the service."""
+    stop, reload = threading.Event(), threading.Event()
+    stop_on_signals(stop)
+    reload_on_signal(reload)
+    from pgsonar.config.load import load  # noqa: PLC0415 - they take their time, and a signal may come meanwhile
+    from pgsonar.service import Service  # noqa: PLC0415 - the same
+
     read = partial(load, arguments.config, arguments.set, os.environ)
     config = read()
     set_up_log(config.telemetry.logs)
     raise_limit_of_files()
-    service = Service(config, load=read)
-    stop_on_signals(service.stop)
-    reload_on_signal(service.reload)
-    service.run()
+    Service(config, stop, load=read, reload=reload).run()
     return 0
