@@ -94,6 +94,7 @@ class Service:
         self._config = config
         self._state = self._open_state()
         self._kept = -1  # events that had been told when the state was written last
+        self._retold: list[EpisodeEvent] = []  # what the run before may not have told, and has in its journal
         self._keep = Due(KEEP)
         self._flight = self._open_flight_recorder()
         self._exporting = Exporting(config, self._state.path if self._state is not None else None)
@@ -181,7 +182,8 @@ class Service:
         if self._state is not None:
             now = clock.now()
             self._pipeline.resume(self._state.load(now), now.at)
-            self._reporter.tell(self._state.untold(now))
+            self._retold = self._state.untold(now)
+            self._reporter.tell(self._retold)
         try:
             self._work()
         finally:
@@ -272,7 +274,7 @@ class Service:
 
     def _journal(self, events: list[EpisodeEvent]) -> None:
         """Writes down what is about to be told, so that an agent killed meanwhile tells it when it is back."""
-        if self._state is not None:
+        if self._state is not None and events is not self._retold:
             self._state.save(self._pipeline.episodes.open, clock.now(), events)
 
     def _keep_state(self) -> None:
@@ -282,8 +284,8 @@ class Service:
             return
         if not self._exporting.settle(SETTLE_WITHIN):
             return  # what is being told is not in the queues yet: it stays written down
-        self._state.save(episodes.open, now)
-        self._kept = episodes.told
+        if self._state.save(episodes.open, now):
+            self._kept = episodes.told
 
     def _read_titles(self) -> None:
         begun = time.thread_time_ns()
