@@ -1,6 +1,7 @@
 """Exporters over real OTLP: what is sent arrives whole; what cannot be sent is kept, tried again, counted and said."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,8 +14,9 @@ from pgsonar.config.units import Duration
 from pgsonar.demo.receiver import Answer, Receiver
 from pgsonar.exporters import way_of
 from pgsonar.exporters.delivery import Retryable
-from pgsonar.exporters.durable import QueueFile
-from pgsonar.exporters.encoding import Encoded
+from pgsonar.exporters.durable import NAME, QueueFile
+from pgsonar.exporters.encoding import Encoded, Encoder
+from pgsonar.exporters.forms import form_of
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow, Exemplar, MetricRow, Point, SpanRow, Spread
 from sending import build
@@ -353,6 +355,29 @@ def test_what_waits_is_told_by_signal_and_the_account_adds_up():
     exporter.close(0)
 
     assert waiting == {"metrics": 3, "logs": 1, "traces": 1}
+
+
+def test_a_queue_that_had_grown_gives_its_room_back_once_all_is_sent(tmp_path):
+    file = QueueFile(tmp_path)
+    with Receiver() as closed:
+        port = closed.port
+    config = OtlpExporter(endpoint=f"http://127.0.0.1:{port}", retry_on_failure=QUICK)
+    exporter = build("otlp_http", config, file.of("otlp_http"))
+    for _ in range(40):
+        exporter.exporter.put(Encoder(form_of(config)).encode(events(os.urandom(50_000).hex()))[0])
+
+    def size():
+        file.run(lambda database: database.execute("pragma wal_checkpoint(truncate)").fetchall(), [])
+        return (tmp_path / NAME).stat().st_size
+
+    full = size()
+    with Receiver(port=port) as receiver:
+        until(lambda: len(receiver.events) == 40, 20)
+        until(lambda: size() < 100_000, 20)
+        exporter.close(5)
+    file.close()
+
+    assert full > 2_000_000
 
 
 def test_a_signal_that_is_refused_for_now_does_not_hold_up_another():

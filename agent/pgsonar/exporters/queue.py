@@ -103,6 +103,7 @@ class Queue:
         self._is_loaded = True
         since, self._lanes = self._lanes, {signal: deque() for signal in SIGNALS}
         self.bytes = 0
+        self.waiting.clear()
         for entry in found:
             self._append(entry)
         for entry in sorted((e for lane in since.values() for e in lane), key=attrgetter("number")):

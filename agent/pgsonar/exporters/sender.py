@@ -188,6 +188,7 @@ class Exporter:
             outcome()
             if not lane.pieces:
                 self._finish(lane)
+        self._queue.tidy()
 
     def _deliver(self, lane: Lane) -> Callable[[], None]:
         """Gives it to the transport, without the lock; what is to be noted of that, under it."""
