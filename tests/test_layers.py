@@ -98,7 +98,7 @@ MAY_IMPORT = {
         "world",
     ),
     "process": ("config.schema",),
-    "memory": ("config.schema", "exporting"),
+    "memory": ("config.schema", "exporting", "own"),
     "once": (
         "model",
         "clock",

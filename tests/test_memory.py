@@ -4,7 +4,8 @@ import pytest
 
 from pgsonar import memory
 from pgsonar.config.schema import MemoryLimiter
-from pgsonar.memory import MIB, MemoryLimit, resident
+from pgsonar.memory import MIB, MemoryLimit
+from pgsonar.own import resident
 
 
 class Exporting:

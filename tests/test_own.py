@@ -25,6 +25,15 @@ def test_what_is_missing_is_logged_once_for_each_subject(caplog):
     ]
 
 
+def test_what_was_mended_and_is_missing_again_is_logged_again(caplog):
+    lacks = [BLIND]
+    account = OwnAccount("abc", dict, lambda: lacks)
+    for lacks in ([BLIND], [], [BLIND]):
+        account.read()
+
+    assert len(caplog.records) == 2
+
+
 def test_logins_and_exporters_have_logged_it_themselves(caplog):
     OwnAccount("abc", dict, lambda: [Lack("login", "receivers.postgresql", "refused")]).read()
 

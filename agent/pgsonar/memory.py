@@ -1,7 +1,7 @@
 """How much memory the agent takes, beside how much it may.
 
 The rule: as the Collector's memory limiter: above the soft limit the least important is not taken in any more, above
-the hard one what can be given up is. Resident memory counts, as the kernel's limits do (man 5 proc, statm).
+the hard one what can be given up is. Resident memory counts, as the kernel's limits do.
 """
 
 from __future__ import annotations
@@ -9,20 +9,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import os
-from pathlib import Path
 
 from pgsonar.config.schema import MemoryLimiter
 from pgsonar.exporting import Exporting
+from pgsonar.own import resident
 
 log = logging.getLogger("pgsonar")
 
 MIB = 1 << 20
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class MemoryLimit:

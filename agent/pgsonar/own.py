@@ -81,7 +81,8 @@ class OwnAccount:
         )
 
     def _say(self, lacks: list[Lack]) -> None:
-        """Once for each subject: what is said in numbers differs from time to time."""
+        """Once for each subject until it is mended: what is said in numbers differs from time to time."""
+        self._said &= {(lack.part, lack.name, lack.subject) for lack in lacks}
         new = [lack for lack in lacks if (lack.part, lack.name, lack.subject) not in self._said]
         for lack in new:
             self._said.add((lack.part, lack.name, lack.subject))
