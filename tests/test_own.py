@@ -26,9 +26,9 @@ def test_what_is_missing_is_logged_once_for_each_subject(caplog):
 
 
 def test_what_was_mended_and_is_missing_again_is_logged_again(caplog):
-    lacks = [BLIND]
-    account = OwnAccount("abc", dict, lambda: lacks)
-    for lacks in ([BLIND], [], [BLIND]):
+    found = iter([[BLIND], [], [BLIND]])
+    account = OwnAccount("abc", dict, lambda: next(found))
+    for _ in range(3):
         account.read()
 
     assert len(caplog.records) == 2

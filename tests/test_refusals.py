@@ -23,6 +23,13 @@ def test_what_is_new_at_the_first_look_counts():
     assert refusals.lately("s") == {SLOTS: 3}
 
 
+def test_a_total_that_falls_is_counted_anew():
+    refusals = Refusals()
+    for second, total in ((0, 100), (60, 100), (120, 100), (121, 20), (122, 25)):
+        refusals.note("s", SLOTS, total, START + second * SECOND)
+    assert refusals.lately("s") == {SLOTS: 25}
+
+
 def test_each_limit_is_counted_by_itself():
     refusals = Refusals()
     refusals.note("s", ("role", "etl"), 2, START)

@@ -63,6 +63,7 @@ class OpenSources(Sources):
     consoles: tuple[Poller[PoolerReading], ...] = ()
     applications: ApplicationFinder | None = None
     names: Poller[dict[str, str]] | None = None
+    logs: ServerLogs | None = None
 
     def pollers(self) -> list[Poller[Any]]:
         """Everybody who is asked in a thread of its own."""
@@ -134,7 +135,7 @@ def reopen_sources(open_now: OpenSources, before: Config, config: Config) -> Ope
         databases=_kept(open_now.databases, before.postgresql, config.postgresql, open_databases(config)),
         consoles=_kept(open_now.consoles, before.pgbouncer, config.pgbouncer, open_consoles(config)),
         names=open_now.names if same else sources.names,
-        logs=open_now.logs if config.serverlog == before.serverlog else open_logs(config, Processes()),
+        logs=open_now.logs if config.serverlog == before.serverlog else reopen_logs(open_now.logs, config),
         probe=open_now.probe if is_probing and wants_probe(config) else open_probe(config),
     )
 
@@ -156,6 +157,14 @@ def open_logs(config: Config, processes: Processes) -> ServerLogs | None:
     if not config.serverlog:
         return None
     return ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
+
+
+def reopen_logs(open_now: ServerLogs | None, config: Config) -> ServerLogs | None:
+    """The readers that are configured now, which go on where the others were."""
+    logs = open_logs(config, Processes())
+    if logs is not None and open_now is not None:
+        logs.take_over(open_now)
+    return logs
 
 
 def wants_probe(config: Config) -> bool:

@@ -1,6 +1,7 @@
 """Clients that were refused for want of a slot, over the last minute, as the servers' logs count them.
 
-The rule: what was refused counts for a minute; a total that was there when we came counts as nothing.
+The rule: what was refused counts for a minute; a total that was there when we came counts as nothing. A total that
+falls is counted anew: nothing of it is from before.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ class Refusals:
     def note(self, server: str, limit: Limit, total: int, at: int) -> None:
         """Takes in how many there have been in all for want of one thing."""
         past = self._totals.setdefault((server, limit), deque([(at, 0)]))
+        if total < past[-1][1]:
+            past.clear()
+            past.append((at, 0))
         past.append((at, total))
         while len(past) > 1 and at - past[1][0] >= STAND:
             past.popleft()

@@ -101,6 +101,55 @@ def test_what_cannot_be_followed_is_named(tmp_path, log):
     assert any("belongs to no server" in problem for problem in several.problems())
 
 
+def followed(*readers):
+    return ServerLogs([LogReader([str(pattern) for pattern in include]) for include in readers], Processes())
+
+
+def refused(logs):
+    return logs.read([server(id="db")])["db"].by_class["all_slots"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [["server.log"], ["other.log"]],
+        [["server.log", "other.log"]],
+        [["other.log"]],
+        [["*.log"]],
+    ],
+    ids=["the same and one more", "one reader of both", "another instead", "the same file by another pattern"],
+)
+def test_what_was_counted_stays_counted_when_other_logs_are_followed(log, after):
+    other = log.parent / "other.log"
+    other.write_text(REFUSED * 100)
+    logs = followed([log])
+    refused(logs)
+    add(log, REFUSED * 3)
+    assert refused(logs) == 3
+    add(log, REFUSED)  # not read yet
+    again = followed(*([log.parent / name for name in include] for include in after))
+    again.take_over(logs)
+    is_followed = after != [["other.log"]]
+    assert refused(again) == 3 + is_followed
+    add(other, REFUSED * 2)
+    assert refused(again) == 3 + is_followed + 2
+    last = followed([log])
+    last.take_over(again)
+    assert refused(last) == refused(again)
+
+
+def test_a_log_that_was_rotated_away_stays_with_its_server(log):
+    servers = [server(id="db", pid=1 << 30), server(id="two", pid=1 << 30)]
+    logs = followed([f"{log.parent}/*.log"])
+    logs.read(servers[:1])
+    add(log, REFUSED)
+    logs.read(servers[:1])
+    again = followed([f"{log.parent}/*.log"], ["/no/such/*.log"])
+    again.take_over(logs)
+
+    assert again.read(servers)["db"].by_class["all_slots"] == 1
+
+
 def test_a_log_belongs_to_the_server_in_whose_directory_it_lies_or_to_the_only_one():
     one, other = (server(id=f"{n}", pid=1 << 30, data_directory=f"/data/{n}") for n in (1, 2))
     assert owner_of("/data/2/log/x.log", [one, other], Processes()) == "2"

@@ -54,15 +54,15 @@ class _File:
     rest: bytes = b""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LogReader:
     """Follows the files that match some patterns."""
 
     include: Sequence[str]
     format: Format = "auto"
     refused: dict[str, str] = field(default_factory=dict)  # files that cannot be read, and why
+    counts: dict[str, LogCounts] = field(default_factory=dict)  # of every file that has been followed
     _files: dict[str, _File] = field(default_factory=dict)
-    _counts: dict[str, LogCounts] = field(default_factory=dict)
     _is_first: bool = True
 
     def read(self) -> dict[str, LogCounts]:
@@ -74,7 +74,12 @@ class LogReader:
             except OSError as error:
                 self.refused[path] = os.strerror(error.errno or 0)
         self._is_first = False
-        return self._counts
+        return self.counts
+
+    def take_over(self, path: str, other: LogReader) -> None:
+        """Goes on with a file where another reader was, and with what that counted of it."""
+        if path in other._files:
+            self._files[path], self.counts[path] = other._files[path], other.counts[path]
 
     def paths(self) -> list[str]:
         """The files that match now."""
@@ -88,7 +93,7 @@ class LogReader:
             if not stat.S_ISREG(there.st_mode):
                 return
             file = self._file(path, there)
-            counts = self._counts.setdefault(path, LogCounts())
+            counts = self.counts.setdefault(path, LogCounts())
             if there.st_size - file.offset > MOST:
                 counts.skipped_bytes += there.st_size - MOST - file.offset
                 file.offset, file.rest = there.st_size - MOST, b""
@@ -170,11 +175,34 @@ class ServerLogs:
         self._readers = readers
         self._processes = processes
         self._owners: dict[str, str | None] = {}
+        self._past: list[tuple[str, LogCounts]] = []  # server ids, and what files told that are followed no more
+
+    def take_over(self, before: ServerLogs) -> None:
+        """Goes on where the readers of another configuration were, which are not used any more.
+
+        What they have counted stays counted: a total never falls.
+        """
+        self._past += before._past
+        same = {(tuple(reader.include), reader.format): reader for reader in before._readers}
+        self._readers = [same.get((tuple(reader.include), reader.format), reader) for reader in self._readers]
+        new = [reader for reader in self._readers if reader not in before._readers]
+        for gone in (reader for reader in before._readers if reader not in self._readers):
+            left = dict(gone.counts)
+            for reader in new:
+                for path in left.keys() & set(reader.paths()):
+                    reader.take_over(path, gone)
+                    del left[path]
+            self._past += [(owner, counts) for path, counts in left.items() if (owner := before._owners.get(path))]
+        followed = {path for reader in self._readers for path in reader.counts}
+        self._owners = {path: owner for path, owner in before._owners.items() if path in followed}
 
     def read(self, servers: Sequence[Server]) -> dict[str, LogCounts]:
         """What the logs have told since they are followed, by server id."""
         told: dict[str, LogCounts] = {}
         ids = {server.id for server in servers}
+        for server, counts in self._past:
+            if server in ids:
+                told.setdefault(server, LogCounts()).add(counts)
         for reader in self._readers:
             for path, counts in reader.read().items():
                 if self._owners.get(path) not in ids:
