@@ -133,6 +133,93 @@ def test_after_a_request_that_timed_out_the_next_one_has_a_connection_of_its_own
     assert len(connections) == 2
 
 
+DRIPS = {
+    "a status line that never ends": b"",
+    "headers that never end": b"HTTP/1.1 200 OK\r\nX: ",
+    "an answer before the final one": b"HTTP/1.1 103 Early Hints\r\nLink: ",
+}
+BODIES = {
+    "of a known length": b"HTTP/1.1 503 Wait\r\nContent-Length: 60000\r\n\r\n",
+    "in chunks": b"HTTP/1.1 503 Wait\r\nTransfer-Encoding: chunked\r\n\r\n9999\r\n",
+    "to the end of the connection": b"HTTP/1.1 503 Wait\r\nConnection: close\r\n\r\n",
+}
+
+
+def dripping(start, ended):
+    """Sends its answer a byte at a time, which no wait for the next one is too long for."""
+
+    def talk(connection):
+        connection.recv(65536)
+        connection.sendall(start)
+        try:
+            for _ in range(200):
+                time.sleep(0.1)
+                connection.sendall(b"x")
+        finally:
+            ended.append(time.monotonic())
+
+    return talk
+
+
+@pytest.mark.parametrize("start", DRIPS.values(), ids=DRIPS)
+def test_an_answer_that_comes_in_drips_is_given_up_in_time(start):
+    begun, ended = time.monotonic(), []
+    with listening(dripping(start, ended)) as port:
+        sender = transport("http", f"http://127.0.0.1:{port}", timeout=Duration(0.5))
+        for _ in range(2):
+            with pytest.raises(Retryable, match="timed out"):
+                sender.deliver(NOTHING)
+        until(lambda: len(ended) == 2)  # each had a connection of its own, which is closed
+        sender.close()
+
+    assert max(ended) - begun < 5
+
+
+@pytest.mark.parametrize("start", BODIES.values(), ids=BODIES)
+def test_a_text_that_comes_in_drips_is_given_up_in_time_and_the_status_counts(start):
+    begun, ended = time.monotonic(), []
+    with listening(dripping(start, ended)) as port:
+        sender = transport("http", f"http://127.0.0.1:{port}", timeout=Duration(0.5))
+        for _ in range(2):
+            with pytest.raises(Retryable, match="503"):
+                sender.deliver(NOTHING)
+        until(lambda: len(ended) == 2)
+        sender.close()
+
+    assert max(ended) - begun < 5
+
+
+def test_a_kept_connection_on_which_nothing_more_comes_is_given_up_once():
+    requests = []
+
+    def talk(connection):
+        while requests.append(read_request(connection)) or requests[-1]:
+            if len(requests) == 1:
+                connection.sendall(OK)
+
+    with listening(talk) as port:
+        sender = transport("http", f"http://127.0.0.1:{port}", timeout=Duration(0.5))
+        sender.deliver(NOTHING)
+        with pytest.raises(Retryable, match="timed out"):
+            sender.deliver(NOTHING)
+        sender.close()
+
+    assert len([request for request in requests if request]) == 2
+
+
+def test_a_deadline_is_that_of_one_request():
+    def talk(connection):
+        while read_request(connection):
+            time.sleep(0.2)
+            connection.sendall(OK)
+
+    with listening(talk) as port:
+        sender = transport("http", f"http://127.0.0.1:{port}", timeout=Duration(0.5))
+        for _ in range(5):
+            assert sender.deliver(NOTHING) == (0, "")
+        sender.close()
+
+
 @both
 def test_a_host_may_be_an_address_of_ipv6(protocol):
     received = []

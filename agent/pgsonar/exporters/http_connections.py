@@ -1,14 +1,18 @@
 """Kept HTTP connections that another thread can end: urllib3's own cannot be interrupted.
 
-The rule: one thread sends, any thread may end it, and what is ended stays so. Nothing is retried and no redirect is
+The rule: one thread sends, any thread may end it, and what is ended stays so. What is done within a deadline is cut off
+at it: urllib3 bounds each wait for the other side, but not how many there are. Nothing is retried and no redirect is
 followed here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import threading
 import weakref
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -29,12 +33,19 @@ _KEEPALIVE = [
 
 
 class Connections:
-    """The connections of one transport. `opened` counts them; `is_ended` is set for good."""
+    """The connections of one transport. `opened` counts them; `is_ended` is set for good.
+
+    `is_late` is set when the deadline of what was done last has passed.
+    """
 
     def __init__(self) -> None:
         self.opened = 0
         self.is_ended = False
+        self.is_late = False
         self._open: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()  # a connection gives up its own before an answer's end
+        self._deadline: threading.Timer | None = None
+        self._lock = threading.Lock()  # so that a deadline never cuts off what comes after it
 
     def pools(
         self, proxy: Proxy | None, context: ssl.SSLContext | None, server_name: str | None, timeout: float
@@ -68,17 +79,48 @@ class Connections:
         self.opened += 1
         self._open.add(connection)
 
+    def holds(self, connection: HTTPConnection) -> None:
+        """Takes note of a connection that has been made."""
+        if connection.sock is not None:
+            self._sockets.add(connection.sock)
+        self.go_on()
+
     def go_on(self) -> None:
-        """Raises an error when the connections have been ended."""
+        """Raises an error when the connections have been ended, or the deadline has passed."""
         if self.is_ended:
             raise ConnectionAbortedError(ENDED)
+        if self.is_late:
+            raise TimeoutError("timed out")
 
     def end(self) -> None:
         """Wakes whoever waits for an answer, and lets nobody begin anew."""
         self.is_ended = True
-        for connection in list(self._open):
+        self._shut()
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Cuts off what is done inside when it takes longer."""
+        self.is_late = False
+        timer = self._deadline = threading.Timer(seconds, self._cut_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._deadline = None
+
+    def _cut_off(self) -> None:
+        with self._lock:
+            if self._deadline is threading.current_thread():
+                self.is_late = True
+                self._shut()
+
+    def _shut(self) -> None:
+        for held in {*self._sockets, *(connection.sock for connection in list(self._open))}:
             # Behind an https:// proxy the socket lies within a transport of TLS in TLS.
-            sock: Any = getattr(connection.sock, "socket", connection.sock)
+            sock: Any = getattr(held, "socket", held)
             if sock is None:
                 continue
             try:
@@ -95,4 +137,4 @@ class _Watched:
     def connect(self) -> None:
         self.connections.opens(cast("HTTPConnection", self))
         super().connect()  # type: ignore[misc]
-        self.connections.go_on()
+        self.connections.holds(cast("HTTPConnection", self))

@@ -70,7 +70,9 @@ class HttpTransport:
         """Sends one request; see delivery.Transport."""
         target = self._targets[encoded.signal]
         try:
-            answer = self._post(target, gzip.compress(encoded.body, 6) if self._gzip else encoded.body)
+            body = gzip.compress(encoded.body, 6) if self._gzip else encoded.body
+            with self._connections.within(self._timeout):
+                answer = self._post(target, body)
             rejected, reason = judge(encoded, answer)
         except (Retryable, Refused, TooLarge) as error:
             error.args = (self._say(target, str(error)),)
@@ -104,6 +106,11 @@ class HttpTransport:
             "POST", target.url, body=body, headers=target.headers, redirect=False, preload_content=False
         )
         try:
+            self._connections.go_on()  # headers that were cut off look like all there are
+        except OSError:
+            response.close()
+            raise
+        try:
             start = response.read(_ANSWER_MOST)
             if len(start) == _ANSWER_MOST:
                 response.close()
@@ -132,6 +139,8 @@ class HttpTransport:
         """`connection refused` rather than the library's nesting of exceptions."""
         if self._connections.is_ended:
             return Trouble(ENDED)
+        if self._connections.is_late:
+            return Trouble("timed out")
         chain = list(_chain(error))
         wants = target.url.startswith("https:") and not self._has_certificate
         text = " ".join(f"{type(one).__name__} {one}" for one in chain)
