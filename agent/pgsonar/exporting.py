@@ -1,7 +1,7 @@
 """The exporters as configured, from batches of rows to backends: their queues, the one encoder before them, their end.
 
-The rule: one exporter never waits for another. What the file of the state directory holds for an exporter is its own;
-all have the same few seconds in the end.
+The rule: one exporter never waits for another. What the file of the state directory holds for an exporter is its own,
+and there are never two of one name; all have the same few seconds in the end.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgsonar.config.schema import IN_MEMORY, Config, OtlpExporter, PrometheusExporter, Section
 from pgsonar.errors import PgsonarError
-from pgsonar.exporters import Exporter, Outbox, Way, build, form_of, way_of
+from pgsonar.exporters import Exporter, ExporterStats, Outbox, Way, build, form_of, way_of
 from pgsonar.exporters.forms import Form
 from pgsonar.signals.rows import Batch, Signal
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("pgsonar")
 
 SIGNALS: tuple[Signal, ...] = ("metrics", "logs", "traces")
-ENCODE_WITHIN = 2.0  # seconds in the end
+ENCODE_WITHIN = 2.0  # seconds in the end, if there are as many
+CLOSE_WITHIN = 0.5  # seconds of those in the end, for what hangs
 GONE_WITHIN = 4.0  # seconds that an exporter has which is configured no more
+LOOK = 0.05  # seconds between two looks at whether it has sent everything
 
 
 class Exporting:
@@ -43,6 +46,9 @@ class Exporting:
         self.exporters: dict[str, Exporter] = {
             name: build(name, way, self._store(name, config)) for name, way in ways.items()
         }
+        self._gone: dict[str, Exporter] = {}  # configured no more, and still sending what waits
+        self._former: dict[str, ExporterStats] = {}  # of those that are closed: their counters go on if they come back
+        self._turn = threading.Lock()
         self._outbox = Outbox(self._routes(config))
 
     def prepare(self, config: Config) -> dict[str, Way]:
@@ -52,17 +58,21 @@ class Exporting:
 
     def apply(self, config: Config, ways: dict[str, Way]) -> None:
         """Goes on as another configuration has it, with what was prepared. What waits is sent the new way."""
-        gone = [self.exporters[name] for name in self.exporters if name not in config.exporters]
+        gone = {name: exporter for name, exporter in self.exporters.items() if name not in config.exporters}
         exporters = {name: exporter for name, exporter in self.exporters.items() if name in config.exporters}
-        for name, way in ways.items():
-            if name in exporters:
-                exporters[name].configure(*way)
-            else:
-                exporters[name] = build(name, way, self._store(name, config))
+        with self._turn:
+            for name, way in ways.items():
+                known = exporters.get(name) or self._gone.pop(name, None)
+                if known is None:
+                    known = build(name, way, self._store(name, config), self._former.pop(name, None))
+                else:
+                    known.configure(*way)
+                exporters[name] = known
+            self._gone |= gone
         self.exporters, self._config = exporters, config
         self._outbox.route(self._routes(config))
-        for exporter in gone:
-            threading.Thread(target=_close, args=(exporter, GONE_WITHIN), daemon=True).start()
+        for one in gone.items():
+            threading.Thread(target=self._end, args=one, daemon=True).start()
 
     def export(self, batch: Batch) -> None:
         """Takes a batch for the exporters of its signal; never waits."""
@@ -86,19 +96,33 @@ class Exporting:
         return self._file.problem if self._file is not None else None
 
     def close(self, seconds: float) -> None:
-        """Gives every exporter the same few seconds to send what waits."""
-        self._outbox.close(ENCODE_WITHIN)
-        threads = [
-            threading.Thread(target=_close, args=(exporter, seconds), daemon=True)
-            for exporter in self.exporters.values()
-        ]
+        """Gives every exporter the same time to send what waits, and returns within so many seconds."""
+        deadline = time.monotonic() + seconds
+        self._outbox.close(min(ENCODE_WITHIN, seconds / 2))
+        with self._turn:
+            gone, self._gone = self._gone, {}
+        within = max(0.0, deadline - CLOSE_WITHIN - time.monotonic())
+        exporters = [*((exporter, True) for exporter in self.exporters.values()), *((e, False) for e in gone.values())]
+        threads = [threading.Thread(target=_close, args=(one, within, keeps), daemon=True) for one, keeps in exporters]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + seconds + 0.5
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if self._file is not None:
             self._file.close()
+
+    def _end(self, name: str, exporter: Exporter) -> None:
+        """Gives an exporter that is configured no more some time to send what waits, unless it comes back meanwhile."""
+        deadline = time.monotonic() + GONE_WITHIN
+        self._outbox.settle(GONE_WITHIN)
+        while exporter.stats.queue_requests and self._gone.get(name) is exporter and time.monotonic() < deadline:
+            time.sleep(LOOK)
+        with self._turn:
+            if self._gone.get(name) is not exporter:
+                return
+            _close(exporter, 0, keeps=False)
+            del self._gone[name]
+            self._former[name] = replace(exporter.stats, failing_since=None, last_error="")
 
     def _open_file(self, config: Config, directory: Path | None) -> QueueFile | None:
         if directory is None:
@@ -134,9 +158,9 @@ def _is_in_memory(section: Section) -> bool:
     return isinstance(section, OtlpExporter) and section.sending_queue.storage == IN_MEMORY
 
 
-def _close(exporter: Exporter, seconds: float) -> None:
+def _close(exporter: Exporter, seconds: float, keeps: bool) -> None:  # noqa: FBT001 - for Thread
     try:
-        unsent = exporter.close(seconds)
+        unsent = exporter.close(seconds, keeps=keeps)
     except PgsonarError as error:
         log.warning("exporter %s did not close: %s", exporter.name, error)
         return

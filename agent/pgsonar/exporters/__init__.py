@@ -38,9 +38,9 @@ def way_of(component: str, config: Section) -> Way:
     return Way(transport, RetryOnFailure(), SendingQueue())
 
 
-def build(component: str, way: Way, store: Store | None = None) -> Exporter:
-    """An exporter, running; a store keeps its queue over a restart."""
-    return Exporter(component, way.transport, way.retry, Queue(way.bounds, store))
+def build(component: str, way: Way, store: Store | None = None, stats: ExporterStats | None = None) -> Exporter:
+    """An exporter, running; a store keeps its queue over a restart, and what it did before it goes on being counted."""
+    return Exporter(component, way.transport, way.retry, Queue(way.bounds, store), stats)
 
 
 def _transport(component: str, config: Section) -> Transport:

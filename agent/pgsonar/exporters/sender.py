@@ -63,9 +63,16 @@ class Lane:
 class Exporter:
     """Queues requests and sends those of each signal in order."""
 
-    def __init__(self, name: str, transport: Transport, retry: RetryOnFailure, queue: Queue) -> None:
+    def __init__(
+        self,
+        name: str,
+        transport: Transport,
+        retry: RetryOnFailure,
+        queue: Queue,
+        stats: ExporterStats | None = None,
+    ) -> None:
         self.name = name
-        self.stats = ExporterStats()
+        self.stats = stats or ExporterStats()
         self._transport = transport
         self._retry = retry
         self._queue = queue
@@ -115,8 +122,11 @@ class Exporter:
                 self._note_dropped(dropped, "the agent is at its memory limit")
             self._note_queue()
 
-    def close(self, seconds: float) -> int:
-        """Sends what can be sent within `seconds`; returns how many items are lost because they are still unsent."""
+    def close(self, seconds: float, *, keeps: bool = True) -> int:
+        """Sends what can be sent within `seconds`; returns how many items are lost because they are still unsent.
+
+        What a file holds is not lost, unless nobody will send it: then `keeps` is False.
+        """
         with self._changed:
             self._closed_at = time.monotonic()
             self._closing_at = self._closed_at + seconds
@@ -124,10 +134,24 @@ class Exporter:
         self._thread.join(seconds + 0.2)
         self._transport.close()
         with self._changed:
+            if not keeps:
+                return self._give_up()
             waiting, lost = self._queue.items(), self._queue.items_at_risk()
             if waiting > lost:
                 log.info("exporter %s: %d items wait for the next start", self.name, waiting - lost)
             return lost
+
+    def _give_up(self) -> int:
+        """Drops all that waits; how many items that are."""
+        before = self.stats.dropped.total()
+        for signal, lane in self._lanes.items():
+            while (entry := self._queue.first(signal)) is not None:
+                pieces = lane.pieces if lane.entry is entry else ()  # part of it may have arrived
+                self.stats.dropped[signal] += sum(piece.items for piece in pieces) or entry.items
+                self._queue.remove(entry)
+            lane.entry = None
+        self._note_queue()
+        return self.stats.dropped.total() - before
 
     # --- the sender's thread -------------------------------------------------------------------------------------
 
