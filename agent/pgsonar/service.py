@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pgsonar")
 
-LOGIN_STOPS_WITHIN = 0.5  # seconds; a question under way ends with the process
+LOGIN_STOPS_WITHIN = 0.5  # seconds in the end, all together; a question under way ends with the process
 DISCOVER = 2.0  # seconds between looks for servers; every second while there is none
 FIRST_METRICS = 1_000_000_000  # ns after the start
 TITLES = 0.25
@@ -53,7 +53,7 @@ LOOK = 0.5
 KEEP = 10.0  # between two times that what is open is written down, when nothing was told of it
 DRAIN = 0.1
 SETTLE_WITHIN = 0.2  # seconds that encoding what was told may take before the state is written
-STOP_WITHIN = 4.0  # seconds for the exporters to flush; SIGTERM promises five in all
+STOP_WITHIN = 4.0  # seconds until the exporters have flushed; SIGTERM promises five in all
 
 
 def _say_budget(budget: Budget) -> None:
@@ -365,11 +365,12 @@ class Service:
         return reasons
 
     def _close(self) -> None:
-        """Stops scanning, ends what is open, and gives every exporter the same few seconds to flush."""
+        """Stops scanning, ends what is open, and gives every exporter what is left of the time to flush."""
         log.info("stopping")
+        begun = time.monotonic()
         self._sources.sampler.stop()
         for poller in self._sources.pollers():
-            poller.stop(LOGIN_STOPS_WITHIN)
+            poller.stop(0)
         self._guard("stop", lambda: self._pipeline.stop(clock.now(), ends=self._state is None))
         if self._state is not None:
             self._guard("state", self._keep_state)
@@ -377,6 +378,8 @@ class Service:
         if self._flight is not None:
             self._flight.close()
         self._scraping.close()
-        self._exporting.close(STOP_WITHIN)
+        self._exporting.close(max(0.0, begun + STOP_WITHIN - time.monotonic()))
         self._close_health()
+        for poller in self._sources.pollers():
+            poller.stop(max(0.0, begun + LOGIN_STOPS_WITHIN - time.monotonic()))
         self._sources.sampler.close()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from majors import binaries
+from otlp_servers import listening
 from pgsonar.demo.clients import WireClient
 from playing import Agent, environment, flat, postgres
 
@@ -52,6 +54,35 @@ def test_open_leaks_end_with_the_agent_and_it_stops_within_five_seconds(tmp_path
     assert seconds < 5
     assert last["attributes"]["pgsonar.leak.end_reason"] == "agent_stopped"
     assert [span["traceId"] for span in agent.spans()] == [last["traceId"]]
+
+
+def test_it_stops_within_five_seconds_while_logins_and_a_backend_hang(tmp_path):
+    """Everybody accepts and nobody answers."""
+    asked, is_over = [], threading.Event()
+
+    def hang(connection):
+        asked.append(connection)
+        is_over.wait(60)
+
+    with postgres(16) as server, listening(hang) as logins, listening(hang) as backend:
+        receivers = [f"postgresql/{n}: {{endpoint: '127.0.0.1:{logins}', username: x}}" for n in range(4)]
+        health = free_port()
+        agent = Agent(
+            tmp_path,
+            f"[{{name: db, port: {server.port}}}]",
+            "".join(f", {receiver}" for receiver in receivers),
+            settings=(
+                f"exporters.otlp_http.endpoint=http://127.0.0.1:{backend}",
+                f"extensions.health_check.endpoint=127.0.0.1:{health}",
+                "service.extensions=[health_check]",
+            ),
+        )
+        agent.wait_for(lambda: len(asked) >= len(receivers) + 1, 15, "not all of them were asked")
+        seconds = agent.stop()
+        is_over.set()
+
+    assert seconds < 5
+    assert "Traceback" not in agent.log.read_text()
 
 
 def test_leaks_of_a_server_that_is_killed_do_not_stay_open(tmp_path):

@@ -156,6 +156,32 @@ def test_exporters_come_change_and_go_and_what_waits_is_sent_the_new_way(server,
     agent.stop()
 
 
+def test_other_logs_take_back_nothing_that_was_counted(server, agent, tmp_path):
+    refused = "2026-01-02 03:04:05 UTC [77] app@shop FATAL:  sorry, too many clients already\n"
+    logs = [tmp_path / "one.log", tmp_path / "two.log"]
+    for log in logs:
+        log.touch()
+
+    def counted():
+        points = agent.points("pgsonar.refused")
+        values = [int(p["asInt"]) for p in points if flat(p["attributes"])["pgsonar.refusal"] == "all_slots"]
+        return values or [0]
+
+    one = f"serverlog: {{include: ['{logs[0]}']}}"
+    reload(agent, ("receivers: {", f"receivers: {{{one}, "))
+    for number, log in enumerate(logs, 1):
+        agent.wait_for(lambda: agent.points("pgsonar.refused"), 5, "no log is followed")
+        time.sleep(1)
+        with log.open("a") as file:
+            file.write(refused * 3)
+        agent.wait_for(lambda wanted=3 * number: counted()[-1] == wanted, 5, "it is not counted")
+        if log is logs[0]:
+            reload(agent, (one, one.replace("]", f", '{logs[1]}']")))
+    agent.stop()
+
+    assert counted() == sorted(counted())
+
+
 def test_the_health_endpoint_comes_moves_and_goes(server, tmp_path):
     agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]")
     with Receiver() as one, Receiver() as two:
