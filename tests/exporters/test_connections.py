@@ -361,7 +361,7 @@ def test_nothing_is_sent_after_the_end(protocol):
 
 
 @both
-def test_the_sender_is_gone_soon_after_the_end_and_what_hung_is_still_counted(protocol):
+def test_the_sender_is_gone_soon_after_the_end_and_what_hung_is_still_counted(protocol, caplog):
     def talk(connection):
         connection.recv(65536)
         time.sleep(20)
@@ -375,3 +375,4 @@ def test_the_sender_is_gone_soon_after_the_end_and_what_hung_is_still_counted(pr
         until(lambda: not exporter.exporter._thread.is_alive())
 
     assert unsent == 1
+    assert "it is tried again" not in caplog.text

@@ -133,6 +133,7 @@ class Exporter:
             self._changed.notify()
         self._thread.join(seconds + 0.2)
         self._transport.close()
+        self._thread.join(0.1)  # what that cut off is noted
         with self._changed:
             if not keeps:
                 return self._give_up()
@@ -255,7 +256,8 @@ class Exporter:
         self.stats.last_error = str(error)
         lane.failing_since = lane.failing_since or now
         self._settle_failing()
-        self._say("failing", f"exporter {self.name}: {error}; it is tried again, what waits is kept", error.hint)
+        if self._closing_at is None or now < self._closing_at:
+            self._say("failing", f"exporter {self.name}: {error}; it is tried again, what waits is kept", error.hint)
         if self._retry.max_elapsed_time and now - lane.since > self._retry.max_elapsed_time:
             self._lose(lane, f"given up after retries: {error}")
             return
