@@ -201,6 +201,7 @@ def _opened(path: Path, migrations: Sequence[str], mode: str = "normal") -> sqli
         (version,) = database.execute("pragma user_version").fetchone()
         if not version:  # so that the file can shrink; to say it again of one that has tables is a write
             database.execute("pragma auto_vacuum = incremental")
+        database.execute("pragma cache_size = -256")  # KB: what is written once and read once needs no 2 MB of it
         database.execute("pragma journal_mode = wal")
         database.execute("pragma synchronous = normal")
         database.execute("pragma journal_size_limit = 1048576")

@@ -41,7 +41,6 @@ def ends():
         yield server, client
 
 
-@pytest.mark.alone
 @pytest.mark.netns
 @pytest.mark.parametrize("interval", [0.1, 0.01])
 def test_a_client_that_closes_behind_a_still_gate_is_seen_within_a_quarter_second(ends, interval):

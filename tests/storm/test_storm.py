@@ -93,7 +93,6 @@ def ask(process, line):
     process.stdin.flush()
 
 
-@pytest.mark.alone
 @pytest.mark.netns
 @pytest.mark.parametrize(
     ("source", "events", "interval"),
