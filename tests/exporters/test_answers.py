@@ -104,6 +104,7 @@ def in_seconds(seconds):
         ("9" * 400, 3600, 3600),
         (in_seconds(86400 * 365), 3600, 3600),
     ],
+    ids=["seconds", "none", "a date", "a date before", "a day", "absurd", "a date in a year"],
 )
 def test_the_time_a_backend_asks_for_is_given_within_an_hour(value, least, most):
     error = answered(Answer(429, (("Retry-After", value),)), Retryable)
