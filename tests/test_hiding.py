@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from build import NETNS, START, database_reading, server, tcp, title
@@ -197,6 +197,8 @@ def test_keys_hold_the_word_for_their_host(key):
 
 @settings(max_examples=50)
 @given(st.text(max_size=20), st.text(max_size=20))
+@example("", "[")
+@example("[::1]:5432", "[::1]:05432")
 def test_different_keys_stay_different(one, other):
     hide = hiding()
     first, second = (hide.fact(entries.Logs({key: entries.LogFigures({}, 0, {})})).told for key in (one, other))

@@ -7,6 +7,7 @@ that every server has. Titles are left out, as in events.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -37,6 +38,7 @@ from pgsonar.sources.entries import AnyFact, Change, LogFigures
 
 Noun = TypeVar("Noun")
 
+_PORT = re.compile(r"0|[1-9][0-9]*")
 _NOBODYS = frozenset({"", "?", LOCAL_HOST, "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})  # noqa: S104 - compared with
 _EVERYBODYS = frozenset({"postgres"})
 
@@ -121,8 +123,8 @@ class Hiding:
     def _id(self, key: str) -> str:
         """Of a server or a pooler: `identifier@host:what`, or `host:what`."""
         identifier, at, rest = key.rpartition("@")
-        if rest.startswith("["):  # as Endpoint writes IPv6
-            host, _, port = rest[1:].rpartition("]:")
+        host, _, port = rest[1:].rpartition("]:")
+        if rest.startswith("[") and _PORT.fullmatch(port):  # as Endpoint writes IPv6
             return f"{identifier}{at}{Endpoint(self._address(host), int(port))}"
         host, colon, what = rest.partition(":")
         return f"{identifier}{at}{self._address(host)}{colon}{what}"

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -225,16 +226,16 @@ def pauses_of_a_pooler(server, bouncer, seconds):
 
 def cycles_of_a_pooler(server, bouncer, seconds):
     """Bursts with pauses: the pooler ends what idled for two seconds or lived for three, and begins anew."""
-    sessions = set()
+    bursts = defaultdict(set)
 
     def client():
         with connect(bouncer, "app") as connection:
-            for _ in ticks(seconds, 3):
+            for burst in ticks(seconds, 3):
                 for _ in ticks(0.5, 0.05):
-                    sessions.add(connection.execute("select pg_backend_pid()").fetchone())
+                    bursts[burst].add(connection.execute("select pg_backend_pid()").fetchone())
 
     together(*[client] * 4)
-    assert len(sessions) > BOUNCERS["cycles_of_a_pooler"]["size"]
+    assert bursts[max(bursts)] - bursts[0]
 
 
 def server_restarts(server, bouncer, seconds):
