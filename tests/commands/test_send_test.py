@@ -19,13 +19,14 @@ def _no_otel(monkeypatch):
 
 
 @pytest.fixture
-def send_test(capsys):
+def send_test(capsys, tmp_path):
     """Runs it with these settings: its exit code and what it printed, in one line, and without what wraps it."""
 
     def run(*settings):
         code = main(["doctor", "--send-test", *(word for setting in settings for word in ("--set", setting))])
         printed = capsys.readouterr()
-        assert max(map(len, printed.out.splitlines())) <= 80
+        # A path is not broken, however long the one of the test is.
+        assert max(map(len, printed.out.replace(str(tmp_path), "FOLDER").splitlines())) <= 80
         return code, " ".join(printed.out.split()), printed.err
 
     return run

@@ -19,7 +19,7 @@ import pytest
 from pgsonar.demo.clients import WireClient
 from playing import AFTER, Agent, flat, lowered, postgres
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 PROGRAMS = Path(__file__).parent / "pools"
 BUILD = Path(__file__).parents[2] / "build" / "node"
 JARS = Path("/usr/share/java")
