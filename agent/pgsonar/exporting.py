@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgsonar.config.schema import IN_MEMORY, Config, OtlpExporter, PrometheusExporter, Section
+from pgsonar.config.schema import IN_MEMORY, SIGNALS, Config, OtlpExporter, PrometheusExporter, Section
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import Exporter, ExporterStats, Outbox, Way, build, form_of, way_of
 from pgsonar.exporters.forms import Form
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pgsonar")
 
-SIGNALS: tuple[Signal, ...] = ("metrics", "logs", "traces")
 ENCODE_WITHIN = 2.0  # seconds in the end, if there are as many
 CLOSE_WITHIN = 0.5  # seconds of those in the end, for what hangs
 GONE_WITHIN = 4.0  # seconds that an exporter has which is configured no more

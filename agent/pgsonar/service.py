@@ -20,10 +20,10 @@ from pgsonar.clock import Due
 from pgsonar.condition import lacks
 from pgsonar.config.fingerprint import config_hash
 from pgsonar.config.fixed import refuse_fixed
-from pgsonar.config.schema import Config
+from pgsonar.config.schema import SIGNALS, Config
 from pgsonar.errors import PgsonarError
 from pgsonar.exporters import ExporterStats
-from pgsonar.exporting import SIGNALS, Exporting
+from pgsonar.exporting import Exporting
 from pgsonar.health import Health, HealthEndpoint
 from pgsonar.model import EpisodeEvent, Lack
 from pgsonar.opening import OpenSources, host_id, open_sources, reopen_sources

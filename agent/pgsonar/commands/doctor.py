@@ -21,10 +21,9 @@ from pathlib import Path
 from pgsonar import __version__, clock
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
-from pgsonar.config.schema import Config, FileExporter, OtlpExporter, PrometheusExporter, Section
+from pgsonar.config.schema import SIGNALS, Config, FileExporter, OtlpExporter, PrometheusExporter, Section
 from pgsonar.config.secrets import scrub
 from pgsonar.exporters.trial import Answer, attempt
-from pgsonar.exporting import SIGNALS
 from pgsonar.model import BackendKind, Sight
 from pgsonar.once import look, opened, target_text
 from pgsonar.opening import OpenSources, host_id

@@ -14,9 +14,8 @@ import textwrap
 from pgsonar.commands.options import add_config_options
 from pgsonar.config.addresses import DEFAULT_ENDPOINTS, display
 from pgsonar.config.load import read
-from pgsonar.config.schema import Config, FileExporter, OtlpExporter, Section
+from pgsonar.config.schema import SIGNALS, Config, FileExporter, OtlpExporter, Section
 
-_SIGNALS = ("metrics", "logs", "traces")
 _WIDTH = 80
 
 
@@ -35,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 def report_lines(config: Config) -> list[str]:
     """What a valid configuration does."""
     lines = ["The configuration is valid."]
-    for signal in _SIGNALS:
+    for signal in SIGNALS:
         pipeline = getattr(config.pipelines, signal)
         label = f"  {signal + ':':<9}"
         if pipeline is None:

@@ -9,6 +9,8 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 DEFAULT_ENDPOINTS = {"otlp_http": "http://localhost:4318", "otlp_grpc": "localhost:4317"}  # OTLP's own
+# What is appended to an endpoint for each signal, and stands at the end of one that was pasted with it.
+APPENDED = re.compile(r"/v1/(metrics|logs|traces)/*$")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]@]*):(\d+)", re.ASCII)
 
 

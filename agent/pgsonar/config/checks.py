@@ -10,22 +10,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgsonar.config import schema
-from pgsonar.config.addresses import display, grpc_problem, host_port_problem, port_problem, url_problem
+from pgsonar.config.addresses import APPENDED, display, grpc_problem, host_port_problem, port_problem, url_problem
 from pgsonar.config.components import Components, type_of
-from pgsonar.config.environment import SIGNALS
 from pgsonar.config.headers import check_headers
 from pgsonar.config.presets import check_preset
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.units import ByteSize, Duration
 
-NOT_GRPC = tuple(f"{signal}_endpoint" for signal in SIGNALS)  # one channel, one endpoint
+NOT_GRPC = tuple(f"{signal}_endpoint" for signal in schema.SIGNALS)  # one channel, one endpoint
 _SHORTEST_INTERVAL = Duration(0.001)
 _CLIENTS_MOST = 1000
 _MEMORY_LEAST = ByteSize(1 << 20)
 _LIMIT_LEAST = 48  # MiB
 _LIMIT_HINT = "the agent takes some 40 MiB without a login, and waits in memory on top of that"
 _KEY_LEAST, _KEY_MOST = 16, 64  # characters; the most that BLAKE2b takes
-_APPENDED = re.compile(rf"/v1/({'|'.join(SIGNALS)})/*$")
 
 
 def check_components(components: Components, problems: Problems) -> None:
@@ -151,10 +149,10 @@ def _check_override(override: schema.Override, key: str, problems: Problems) -> 
 
 def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problems: Problems) -> None:
     check = grpc_problem if exporter_type == "otlp_grpc" else url_problem
-    for name in ("endpoint", *(f"{signal}_endpoint" for signal in SIGNALS)):
+    for name in ("endpoint", *(f"{signal}_endpoint" for signal in schema.SIGNALS)):
         if (endpoint := getattr(otlp, name)) is not None:
             _tell(f"{key}.{name}", check(endpoint), endpoint, problems)
-    if appended := _APPENDED.search(otlp.endpoint or ""):
+    if appended := APPENDED.search(otlp.endpoint or ""):
         problems.warn(f"{key}.endpoint", f"{appended[0]} at its end is left out: it is appended for each signal")
     if otlp.proxy_url is not None:
         _check_proxy(otlp.proxy_url, exporter_type, key, problems)
@@ -186,7 +184,7 @@ def _check_patience(otlp: schema.OtlpExporter, key: str, problems: Problems) -> 
 
 
 def _check_grpc(otlp: schema.OtlpExporter, key: str, problems: Problems) -> None:
-    for signal, name in zip(SIGNALS, NOT_GRPC, strict=True):
+    for signal, name in zip(schema.SIGNALS, NOT_GRPC, strict=True):
         if getattr(otlp, name) is not None:
             hint = f"declare an exporter otlp_grpc/{signal}"
             problems.error(f"{key}.{name}", "only otlp_http has an endpoint for each signal", hint)

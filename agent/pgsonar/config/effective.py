@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pgsonar.config.addresses import DEFAULT_ENDPOINTS
 from pgsonar.config.components import Components, type_of
-from pgsonar.config.environment import SIGNALS
 from pgsonar.config.headers import text_of
 from pgsonar.config.origins import PRESET, Origins, children
 from pgsonar.config.reading import Document
-from pgsonar.config.schema import Config, OtlpExporter, Section
+from pgsonar.config.schema import SIGNALS, Config, OtlpExporter, Section
 from pgsonar.config.secrets import in_its_place
 from pgsonar.config.units import ByteSize, Duration, Instant, Percent
 

@@ -18,8 +18,8 @@ from urllib.parse import unquote
 from pgsonar.config.addresses import display, grpc_problem, url_problem, without_scheme
 from pgsonar.config.problems import Problems
 from pgsonar.config.reading import Document
+from pgsonar.config.schema import SIGNALS
 
-SIGNALS = ("metrics", "logs", "traces")
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _RESOURCE = "service.telemetry.resource"
 _EXPORTER_OF_PROTOCOL = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
@@ -81,7 +81,7 @@ class Environment:
         if self._set.get("OTEL_SDK_DISABLED", "").lower() == "true":
             self._problems.warn("OTEL_SDK_DISABLED", "is true: nothing is sent anywhere")
             return Defaults({}, {})
-        found = {signal: self._exporter(signal) for signal in SIGNALS}
+        found: dict[str, _Exporter] = {signal: self._exporter(signal) for signal in SIGNALS}
         first = found["metrics"]
         if any((one.type, one.settings) != (first.type, first.settings) for one in found.values()):
             return self._one_each(found)

@@ -15,12 +15,13 @@ import msgspec
 from pgsonar.config.checks import check_components, check_numbered, check_storage, check_telemetry
 from pgsonar.config.components import TYPES, Components, read_components
 from pgsonar.config.convert import mapping, to_section
-from pgsonar.config.environment import SIGNALS, Environment
+from pgsonar.config.environment import Environment
 from pgsonar.config.files import check_files
 from pgsonar.config.origins import Origins
 from pgsonar.config.problems import Problems, allowed_hint
 from pgsonar.config.reading import Document, files_of, merge, read_all
 from pgsonar.config.schema import (
+    SIGNALS,
     Config,
     FileStorage,
     FlightRecorder,

@@ -12,9 +12,8 @@ from typing import NamedTuple
 from pgsonar.config.addresses import has_no_path
 from pgsonar.config.problems import Problems
 from pgsonar.config.reading import Document
-from pgsonar.config.schema import OtlpExporter
+from pgsonar.config.schema import SIGNALS, OtlpExporter
 
-SIGNALS = ("metrics", "logs", "traces")
 _ENDPOINTS = ("endpoint", *(f"{signal}_endpoint" for signal in SIGNALS))
 
 

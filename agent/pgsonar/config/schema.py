@@ -300,6 +300,9 @@ class Pipeline(Section, frozen=True):
     exporters: list[str] = []
 
 
+SIGNALS: tuple[Literal["metrics", "logs", "traces"], ...] = ("metrics", "logs", "traces")
+
+
 class Pipelines(Section, frozen=True):
     """One pipeline per signal; None when the signal goes nowhere."""
 

@@ -12,10 +12,9 @@ import msgspec
 
 from pgsonar.config import unbuilt
 from pgsonar.config.components import METRICS_ONLY, TYPES, Components, real_id, type_of
-from pgsonar.config.environment import SIGNALS
 from pgsonar.config.presets import refused_signal, unasked
 from pgsonar.config.problems import Problems, allowed_hint
-from pgsonar.config.schema import HealthCheck, Pipeline, Pipelines, Section
+from pgsonar.config.schema import SIGNALS, HealthCheck, Pipeline, Pipelines, Section
 
 _KINDS = ("receivers", "processors", "exporters")
 
@@ -24,7 +23,9 @@ def wire(written: Pipelines, components: Components, problems: Problems) -> Pipe
     """The pipelines with every id checked."""
     given = {signal: pipeline for signal in SIGNALS if (pipeline := getattr(written, signal)) is not None}
     if given:
-        wired = {signal: _check(signal, pipeline, components, problems) for signal, pipeline in given.items()}
+        wired: dict[str, Pipeline] = {
+            signal: _check(signal, pipeline, components, problems) for signal, pipeline in given.items()
+        }
     else:
         wired = _everything(components)
     for kind in _KINDS:

@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from pgsonar import __version__
+from pgsonar.config.addresses import DEFAULT_ENDPOINTS
 from pgsonar.config.schema import OtlpExporter, TlsClient
 from pgsonar.errors import ConfigError
 from pgsonar.exporters.answers import RESPONSES, rejected
@@ -28,7 +29,6 @@ from pgsonar.exporters.proxies import Proxy, proxy_for
 from pgsonar.exporters.tls import Identity, TlsFiles, system_authorities
 from pgsonar.exporters.troubles import Secrets
 
-DEFAULT_ENDPOINT = "localhost:4317"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SERVICE = "/opentelemetry.proto.collector.{package}.v1.{name}Service/Export"
 _METHODS = {
@@ -47,7 +47,7 @@ class GrpcTransport:
     def __init__(
         self, config: OtlpExporter, component: str = "otlp_grpc", environ: Mapping[str, str] = os.environ
     ) -> None:
-        endpoint = config.endpoint or DEFAULT_ENDPOINT
+        endpoint = config.endpoint or DEFAULT_ENDPOINTS["otlp_grpc"]
         parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
         self._target, self._port = parts.netloc, parts.port or 443
         self._files = TlsFiles(config.tls, component) if _is_secure(config.tls, parts.scheme, parts.hostname) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -16,8 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 import urllib3
 
 from pgsonar import __version__
-from pgsonar.config.addresses import display
-from pgsonar.config.schema import OtlpExporter
+from pgsonar.config.addresses import APPENDED, DEFAULT_ENDPOINTS, display
+from pgsonar.config.schema import SIGNALS, OtlpExporter
 from pgsonar.exporters.delivery import ENDED, Refused, Retryable, TooLarge
 from pgsonar.exporters.encoding import Encoded
 from pgsonar.exporters.http_answers import Answer, judge
@@ -26,11 +25,8 @@ from pgsonar.exporters.proxies import Proxy, basic, proxy_for
 from pgsonar.exporters.tls import TlsFiles
 from pgsonar.exporters.troubles import GRPC_PORT, Secrets, Trouble, trouble_of
 
-DEFAULT_ENDPOINT = "http://localhost:4318"
-SIGNALS = ("metrics", "logs", "traces")
 _ANSWER_MOST = 64 << 10  # bytes of an answer that are read
 _OURS = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding"})
-_APPENDED = re.compile(rf"/v1/({'|'.join(SIGNALS)})$")  # an endpoint that was pasted with what is appended
 
 
 class Target(NamedTuple):
@@ -53,7 +49,7 @@ class HttpTransport:
         self, config: OtlpExporter, component: str = "otlp_http", environ: Mapping[str, str] = os.environ
     ) -> None:
         self._gzip = config.compression == "gzip"
-        self._targets = {signal: _target(config, signal, environ) for signal in SIGNALS}
+        self._targets: dict[str, Target] = {signal: _target(config, signal, environ) for signal in SIGNALS}
         self._secrets = Secrets(_secrets(config, self._targets))
         self._has_certificate = config.tls.cert_file is not None
         self._server_name = config.tls.server_name_override
@@ -155,8 +151,8 @@ class HttpTransport:
 
 def _target(config: OtlpExporter, signal: str, environ: Mapping[str, str]) -> Target:
     own = getattr(config, f"{signal}_endpoint")
-    parts = urlsplit(own or config.endpoint or DEFAULT_ENDPOINT)
-    path = parts.path if own else f"{_APPENDED.sub('', parts.path.rstrip('/'))}/v1/{signal}"
+    parts = urlsplit(own or config.endpoint or DEFAULT_ENDPOINTS["otlp_http"])
+    path = parts.path if own else f"{APPENDED.sub('', parts.path).rstrip('/')}/v1/{signal}"
     url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path))
     port = parts.port or (443 if parts.scheme == "https" else 80)
     headers = urllib3.HTTPHeaderDict({"User-Agent": f"OTel-OTLP-Exporter-pgsonar/{__version__}"})
