@@ -113,7 +113,7 @@ MAY_IMPORT = {
         "verdicts",
         "__init__",
     ),
-    "answer": (*("budget", "clock", "condition", "exporters", "health", "opening", "pipeline", "__init__"),),
+    "answer": (*("budget", "clock", "condition", "exporters", "health", "opening", "own", "pipeline", "__init__"),),
     "service": (
         "model",
         "answer",

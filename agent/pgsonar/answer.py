@@ -5,7 +5,6 @@ The rule: what a restart of the agent would not mend is a reason, and no failure
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from pgsonar import __version__, clock
@@ -14,6 +13,7 @@ from pgsonar.condition import blind, degraded
 from pgsonar.exporters import ExporterStats
 from pgsonar.health import Health
 from pgsonar.opening import OpenSources
+from pgsonar.own import failing_exporters
 from pgsonar.pipeline import Pipeline
 
 EXPORTER_FAILING = 300.0  # seconds after which a failing exporter makes the agent unhealthy
@@ -31,15 +31,8 @@ def health_of(
     """Well while scanning goes on and no exporter has failed for long. `others` are further reasons."""
     failing = blind(pipeline, clock.now().at)
     reasons = list(failing)
-    for name, stats in exporters.items():
-        since = stats.failing_since
-        if since is None:
-            continue
-        seconds = time.monotonic() - since
-        text = f"exporter {name} has failed for {seconds:.0f} s: {stats.last_error}"
-        reasons.append(text)
-        if seconds > EXPORTER_FAILING:
-            failing.append(text)
+    reasons += [lack.text for lack in failing_exporters(exporters)]
+    failing += [lack.text for lack in failing_exporters(exporters, for_longer_than=EXPORTER_FAILING)]
     if not pipeline.servers and sources.sees_servers:
         reasons.append("waiting for a first PostgreSQL server")
     reasons += degraded(pipeline) + others

@@ -68,7 +68,7 @@ class OwnAccount:
     def read(self) -> OwnReading:
         """All of it now; what is newly missing is logged."""
         exporters = self._exporters()
-        lacks = [*self._lacks(), *failing(exporters)]
+        lacks = [*self._lacks(), *failing_exporters(exporters)]
         self._say(lacks)
         return OwnReading(
             version=__version__,
@@ -90,11 +90,12 @@ class OwnAccount:
                 log.warning("seeing less: %s", lack.text)
 
 
-def failing(exporters: Mapping[str, Stats]) -> Iterable[Lack]:
-    """The exporters that deliver nothing now."""
+def failing_exporters(exporters: Mapping[str, Stats], for_longer_than: float = 0.0) -> Iterable[Lack]:
+    """The exporters that deliver nothing now, and have not for so many seconds."""
     for name, stats in exporters.items():
-        if stats.failing_since is not None:
-            seconds = time.monotonic() - stats.failing_since
+        since = stats.failing_since  # of another thread: it may be None the next time
+        seconds = 0.0 if since is None else time.monotonic() - since
+        if since is not None and seconds >= for_longer_than:
             yield Lack("exporter", name, f"exporter {name} has failed for {seconds:.0f} s: {stats.last_error}")
 
 

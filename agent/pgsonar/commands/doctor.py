@@ -22,7 +22,6 @@ from pgsonar import __version__, clock
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.config.schema import SIGNALS, Config, FileExporter, OtlpExporter, PrometheusExporter, Section
-from pgsonar.config.secrets import scrub
 from pgsonar.exporters.trial import Answer, attempt
 from pgsonar.model import BackendKind, Sight
 from pgsonar.once import look, opened, target_text
@@ -96,9 +95,7 @@ def _exporters_of(config: Config, signal: str) -> list[str]:
 
 def _told(area: str, answer: Answer, exporter: Section) -> Check:
     said = answer.said
-    if isinstance(exporter, OtlpExporter):
-        said = scrub(said, exporter)
-    elif answer.is_accepted:
+    if answer.is_accepted and not isinstance(exporter, OtlpExporter):
         said = f"written to {exporter.path}" if isinstance(exporter, FileExporter) else "printed"
     said = "".join(character if character.isprintable() else " " for character in said)
     took = "" if answer.seconds is None else f" ({answer.seconds * 1000:.0f} ms)"

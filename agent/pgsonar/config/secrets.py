@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 
 from pgsonar.config.addresses import display
-from pgsonar.config.schema import OtlpExporter
 
 _KEYS = {"headers", "password", "password_command"}
 # Long enough to be accepted as a key of service.telemetry.redaction, so that what is printed stays a configuration.
 REDACTED = "[redacted: --show-secrets]"
 # With a default a reference may hold the secret itself; before it nothing but the scheme of an Authorization header.
 _SAFE = re.compile(r"((Basic|Bearer|Api-?Key|Api-?Token)\s+)?\$\{env:[A-Za-z_][A-Za-z0-9_]*\}", re.IGNORECASE)
-_WORTH_HIDING = 6  # characters; what is shorter is a word or a number
 
 
 def may_be_secret(key: str) -> bool:
@@ -36,15 +34,3 @@ def in_its_place(key: str, value: object, written: str | None) -> str | None:
     if not is_secret:
         return None
     return written if written is not None and _SAFE.fullmatch(written) else shown
-
-
-def scrub(text: str, exporter: OtlpExporter) -> str:
-    """What somebody said of an exporter, without its secrets: a backend may repeat what it was sent."""
-    for name in exporter.__struct_fields__:
-        url = getattr(exporter, name)
-        if name.endswith(("endpoint", "_url")) and isinstance(url, str) and url:
-            text = text.replace(url.rstrip("/"), display(url.rstrip("/")))
-    for value in exporter.headers.values():
-        for secret in (value, *value.split()):
-            text = text.replace(secret, "[redacted]") if len(secret) >= _WORTH_HIDING else text
-    return text

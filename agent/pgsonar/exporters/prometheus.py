@@ -80,14 +80,10 @@ class PrometheusExposition:
         points = [point._replace(exemplars=known.get(_series(point), ())) for point in row.points]
         return row._replace(points=points)
 
-    def close(self, seconds: float) -> int:
-        """Listens no more, within half a second, for which it is waited as long as is said.
-
-        Nothing is left unsent: what nobody has fetched is of no use to anybody later.
-        """
+    def close(self, seconds: float) -> None:
+        """Listens no more, within half a second, for which it is waited as long as is said."""
         self._closing.set()
         self._thread.join(seconds)
-        return 0
 
     def _listen(self) -> LocalServer | None:
         try:

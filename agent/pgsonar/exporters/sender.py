@@ -59,6 +59,11 @@ class Lane:
     resume_at: float = 0.0
     failing_since: float | None = None  # it is put off
 
+    @property
+    def items_left(self) -> int:
+        """Of the request in hand; part of it may have arrived."""
+        return sum(piece.items for piece in self.pieces) or (self.entry.items if self.entry is not None else 0)
+
 
 class Exporter:
     """Queues requests and sends those of each signal in order."""
@@ -147,8 +152,7 @@ class Exporter:
         before = self.stats.dropped.total()
         for signal, lane in self._lanes.items():
             while (entry := self._queue.first(signal)) is not None:
-                pieces = lane.pieces if lane.entry is entry else ()  # part of it may have arrived
-                self.stats.dropped[signal] += sum(piece.items for piece in pieces) or entry.items
+                self.stats.dropped[signal] += lane.items_left if lane.entry is entry else entry.items
                 self._queue.remove(entry)
             lane.entry = None
         self._note_queue()
@@ -271,8 +275,7 @@ class Exporter:
     def _lose(self, lane: Lane, reason: str) -> None:
         """All that is left of the request in hand is given up."""
         if lane.entry is not None:
-            items = sum(piece.items for piece in lane.pieces) or lane.entry.items
-            self._fail(lane.entry.signal, items, reason, "")
+            self._fail(lane.signal, lane.items_left, reason, "")
         lane.pieces.clear()
 
     def _refused(self, lane: Lane, piece: Encoded, error: Refused) -> None:
@@ -302,12 +305,12 @@ class Exporter:
         return [lane.entry for lane in self._lanes.values() if lane.entry is not None and lane.is_on_its_way]
 
     def _note_dropped(self, dropped: Entry, reason: str) -> None:
-        lane, items = self._lanes[dropped.signal], dropped.items
-        if lane.entry is dropped:  # part of it may have arrived
-            items = sum(piece.items for piece in lane.pieces) or items
+        lane = self._lanes[dropped.signal]
+        is_in_hand = lane.entry is dropped
+        self.stats.dropped[dropped.signal] += lane.items_left if is_in_hand else dropped.items
+        if is_in_hand:
             lane.entry = None
             self._rest(lane)
-        self.stats.dropped[dropped.signal] += items
         self._say(reason, f"exporter {self.name}: {reason}, the oldest data is dropped and counted")
 
     def _note_queue(self) -> None:
