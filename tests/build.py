@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pgsonar.config.schema import LeaksProcessor
-from pgsonar.correlation import owners
 from pgsonar.detectors import rules
-from pgsonar.ledger import slot_ledger
+from pgsonar.episodes.overrides import Overrides
 from pgsonar.model import (
     SECOND,
     Backend,
@@ -22,7 +21,8 @@ from pgsonar.model import (
     TcpState,
     Title,
 )
-from pgsonar.overrides import Overrides
+from pgsonar.tracking.correlation import owners
+from pgsonar.tracking.ledger import slot_ledger
 
 PORT = 5432
 NETNS = 4026531840

@@ -7,9 +7,7 @@ from types import SimpleNamespace
 import msgspec
 
 from build import NETNS, START, server, tcp, title
-from pgsonar.budget import Budget
 from pgsonar.config.schema import Config, LeaksProcessor, Pipelines, SocketsReceiver, Telemetry
-from pgsonar.hiding import Hiding
 from pgsonar.model import (
     SECOND,
     BackendSighting,
@@ -21,10 +19,12 @@ from pgsonar.model import (
     ScanStats,
     TcpState,
 )
-from pgsonar.recorder import RecordedPipeline, Recorder, header_of
-from pgsonar.reporting import Reporter
+from pgsonar.pipeline.budget import Budget
+from pgsonar.pipeline.reporting import Reporter
+from pgsonar.pipeline.world import Sources
+from pgsonar.recording.hiding import Hiding
+from pgsonar.recording.recorder import RecordedPipeline, Recorder, header_of
 from pgsonar.signals.identity import Identity
-from pgsonar.world import Sources
 
 WALL = 1_700_000_000 * SECOND
 AFTER = LeaksProcessor()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from build import START, backend, connection, database_reading, server, settled, sight, tcp, title
 from pgsonar.config.schema import Telemetry
-from pgsonar.episodes import EpisodeTracker
+from pgsonar.episodes.tracker import EpisodeTracker
 from pgsonar.model import (
     SECOND,
     Endpoint,
@@ -24,7 +24,7 @@ from pgsonar.model import (
     Slots,
     TcpState,
 )
-from pgsonar.reporting import Reporter
+from pgsonar.pipeline.reporting import Reporter
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.leak_metrics import LeakReading

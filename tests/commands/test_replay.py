@@ -16,7 +16,7 @@ from pgsonar.commands.record import recording_only
 from pgsonar.config.load import load
 from pgsonar.config.schema import LeakKind, LeaksProcessor
 from pgsonar.config.units import Duration
-from pgsonar.rotation import RotatingFiles
+from pgsonar.recording.rotation import RotatingFiles
 from pgsonar.sources.recording import MAGIC, Recording
 from recorded import Recorded, leave_open, moment, orphan
 

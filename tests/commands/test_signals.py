@@ -49,7 +49,7 @@ def start(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("place", ["pgsonar.config.load", "pgsonar.service", "agent.yaml"])
+@pytest.mark.parametrize("place", ["pgsonar.config.load", "pgsonar.daemon.service", "agent.yaml"])
 def test_an_end_that_is_asked_for_while_the_agent_starts_is_orderly(start, number, place):
     agent, log = start(number, place, "run")
     assert agent.wait(20) == 0

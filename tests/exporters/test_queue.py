@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from pgsonar.config.load import load
 from pgsonar.config.schema import SendingQueue
 from pgsonar.config.units import Duration
+from pgsonar.daemon.exporting import Exporting
+from pgsonar.daemon.storage import StateDirectory
 from pgsonar.errors import ConfigError
 from pgsonar.exporters.durable import MIGRATIONS, NAME, STEP, QueueFile
 from pgsonar.exporters.encoding import Encoded
 from pgsonar.exporters.queue import AT_ONCE, SIGNALS, Queue
-from pgsonar.exporting import Exporting
 from pgsonar.model import Moment
-from pgsonar.storage import StateDirectory
 
 SOURCE = str(Path(__file__).parents[2] / "agent")
 

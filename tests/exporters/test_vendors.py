@@ -6,7 +6,7 @@ import pytest
 
 from pgsonar.config.load import load
 from pgsonar.config.presets import PRESETS
-from pgsonar.exporting import Exporting
+from pgsonar.daemon.exporting import Exporting
 from vendors import VENDORS
 from workload import Host
 

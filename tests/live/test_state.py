@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from pgsonar.daemon.storage import MIGRATIONS, NAME
 from pgsonar.demo.clients import WireClient
-from pgsonar.storage import MIGRATIONS, NAME
 from playing import STUCK_USER, Agent, environment, postgres
 from test_leaks import killed_during
 

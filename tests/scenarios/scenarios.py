@@ -10,7 +10,7 @@ import msgspec
 from pgsonar.config.convert import to_section
 from pgsonar.config.problems import Problems
 from pgsonar.config.schema import LeaksProcessor, Telemetry
-from pgsonar.replaying import play
+from pgsonar.recording.replaying import play
 from pgsonar.signals.rows import EventRow
 from plays import CONFIGURATION
 

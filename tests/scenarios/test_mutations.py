@@ -2,11 +2,11 @@
 
 import pytest
 
-from pgsonar import backends, churn, connections, growth, poolers
 from pgsonar.config.schema import LeakKind
 from pgsonar.config.units import Duration
-from pgsonar.connections import ConnectionTable
 from pgsonar.detectors import idle_in_transaction, long_query
+from pgsonar.tracking import backends, churn, connections, growth, poolers
+from pgsonar.tracking.connections import ConnectionTable
 from scenarios import events, leaks
 
 

@@ -8,7 +8,7 @@ import pytest
 from build import START, backend, connection, server, settled, sight, tcp, title
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.detectors import rules
-from pgsonar.episodes import EpisodeTracker
+from pgsonar.episodes.tracker import EpisodeTracker
 from pgsonar.model import SECOND, ClientProcess, EpisodeEvent, Limits, Moment, Session, Slots, TcpState
 from pgsonar.signals.advice import GUARDS, next_step
 from pgsonar.signals.bodies import body

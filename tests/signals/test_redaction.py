@@ -7,7 +7,7 @@ import pytest
 from build import backend, connection, settled, sight, tcp, title
 from pgsonar.config.schema import Redaction as Settings
 from pgsonar.config.schema import Telemetry
-from pgsonar.episodes import EpisodeTracker
+from pgsonar.episodes.tracker import EpisodeTracker
 from pgsonar.model import (
     SECOND,
     ClientProcess,
@@ -25,7 +25,7 @@ from pgsonar.model import (
     TcpState,
     Via,
 )
-from pgsonar.reporting import Reporter
+from pgsonar.pipeline.reporting import Reporter
 from pgsonar.signals.advice import next_step
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.metrics import server_rows

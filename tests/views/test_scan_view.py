@@ -7,8 +7,8 @@ from pathlib import Path
 from build import START, backend, connection, server, settled, sight, tcp, title
 from pgsonar.config.schema import LeaksProcessor
 from pgsonar.detectors import rules
+from pgsonar.episodes.verdicts import Look, Seen, untold, verdicts
 from pgsonar.model import SECOND, BackendKind, ClientProcess, Limits, Moment, TcpState
-from pgsonar.verdicts import Look, Seen, untold, verdicts
 from pgsonar.views.scan import scan_lines
 from pgsonar.views.scan_json import scan_object
 

@@ -22,16 +22,16 @@ from pgsonar import __version__, clock
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.config.schema import SIGNALS, Config, FileExporter, OtlpExporter, PrometheusExporter, Section
+from pgsonar.daemon.once import look, opened, target_text
+from pgsonar.daemon.opening import OpenSources, host_id
+from pgsonar.episodes.verdicts import Seen
 from pgsonar.exporters.trial import Answer, attempt
 from pgsonar.model import BackendKind, Sight
-from pgsonar.once import look, opened, target_text
-from pgsonar.opening import OpenSources, host_id
-from pgsonar.pipeline import Pipeline
+from pgsonar.pipeline.pipeline import Pipeline
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.trial import TEST, marked
 from pgsonar.signals.words import count
 from pgsonar.sources.privileges import CAPABILITIES, privileges
-from pgsonar.verdicts import Seen
 from pgsonar.views.doctor import Check, doctor_lines
 from pgsonar.views.scan import BY_LOGIN
 

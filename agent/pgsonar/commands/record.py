@@ -17,10 +17,10 @@ from pgsonar.commands.options import add_config_options
 from pgsonar.config.load import load
 from pgsonar.config.schema import Config, LeaksProcessor, Pipelines, type_of_extension
 from pgsonar.config.units import ByteSize, Duration
+from pgsonar.daemon.process import raise_limit_of_files, set_up_log, stop_on_signals
+from pgsonar.daemon.service import Service
 from pgsonar.errors import ConfigError
-from pgsonar.process import raise_limit_of_files, set_up_log, stop_on_signals
-from pgsonar.rotation import RotatingFiles
-from pgsonar.service import Service
+from pgsonar.recording.rotation import RotatingFiles
 
 _LEAST = 1 << 16  # bytes of a file
 

@@ -14,7 +14,7 @@ import time
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
 from pgsonar.config.schema import LeaksProcessor
-from pgsonar.replaying import Heard, Played, play
+from pgsonar.recording.replaying import Heard, Played, play
 from pgsonar.signals.rows import EventRow
 from pgsonar.sources.recording import Header
 from pgsonar.views.replay import end_line, event_json, event_lines, head_line

@@ -8,7 +8,7 @@ import threading
 from functools import partial
 
 from pgsonar.commands.options import add_config_options
-from pgsonar.process import raise_limit_of_files, reload_on_signal, set_up_log, stop_on_signals
+from pgsonar.daemon.process import raise_limit_of_files, reload_on_signal, set_up_log, stop_on_signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     stop_on_signals(stop)
     reload_on_signal(reload)
     from pgsonar.config.load import load  # noqa: PLC0415 - they take their time, and a signal may come meanwhile
-    from pgsonar.service import Service  # noqa: PLC0415 - the same
+    from pgsonar.daemon.service import Service  # noqa: PLC0415 - the same
 
     read = partial(load, arguments.config, arguments.set, os.environ)
     config = read()

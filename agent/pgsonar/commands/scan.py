@@ -10,7 +10,7 @@ import sys
 
 from pgsonar.commands.options import add_config_options, add_format_option
 from pgsonar.config.load import load
-from pgsonar.once import look, opened
+from pgsonar.daemon.once import look, opened
 from pgsonar.views.scan import scan_lines
 from pgsonar.views.scan_json import scan_object
 

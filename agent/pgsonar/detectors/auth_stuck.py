@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.backends import LOGIN_ACTIVITIES
 from pgsonar.detectors.evidence import client_of, seen_since_fork, slot_evidence
 from pgsonar.detectors.seeing import no_logins_under_way
 from pgsonar.model import Backend, BackendKind, Finding, Severity, Sight
+from pgsonar.tracking.backends import LOGIN_ACTIVITIES
 
 MANY = 3  # fewer stuck logins than this, or than a tenth of the ceiling, are a ticket
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.churn import SHORT
 from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import SECOND, Finding, Severity, Sight
+from pgsonar.tracking.churn import SHORT
 
 
 class ConnectionThrash:

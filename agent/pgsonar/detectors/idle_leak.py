@@ -1,7 +1,7 @@
 """Connections that are opened, left idle and never closed: they grow in number until the slots run out.
 
 One look cannot tell them from a pool at rest, and neither can age: what tells is growth, window after window, without
-closes (growth.py keeps count). A pooler's own connections to the server are its pool and never a leak of it.
+closes (tracking.growth keeps count). A pooler's own connections to the server are its pool and never a leak of it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsonar.backends import quiet_since
 from pgsonar.detectors.evidence import client_of, is_on_purpose, slot_evidence
 from pgsonar.detectors.seeing import no_activities
-from pgsonar.growth import WINDOWS
 from pgsonar.model import Backend, Finding, Growth, Severity, Sight
+from pgsonar.tracking.backends import quiet_since
+from pgsonar.tracking.growth import WINDOWS
 
 
 @dataclass(frozen=True)

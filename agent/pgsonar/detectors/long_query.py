@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.backends import LOGIN_ACTIVITIES, MILLISECOND
 from pgsonar.detectors.evidence import client_of, is_maintenance, slot_evidence, who
 from pgsonar.detectors.seeing import no_activities
 from pgsonar.model import (
@@ -23,6 +22,7 @@ from pgsonar.model import (
     TcpState,
     TcpTimer,
 )
+from pgsonar.tracking.backends import LOGIN_ACTIVITIES, MILLISECOND
 
 _AT_REST = LOGIN_ACTIVITIES | {Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED, None}
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.backends import LOGIN_ACTIVITIES
 from pgsonar.detectors.evidence import Evidence, believed_until, client_of, seen_to_begin, slot_evidence, tcp_text, who
 from pgsonar.detectors.seeing import no_sockets
 from pgsonar.model import Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
+from pgsonar.tracking.backends import LOGIN_ACTIVITIES
 
 # How a client leaves, by what lies unread when its FIN (which counts as one byte) has come.
 _DEPARTURES = {

@@ -80,7 +80,7 @@ class Finding:
 
 
 class EpisodeState(StrEnum):
-    """The life of an episode; the transitions stand in episodes.py."""
+    """The life of an episode; the transitions stand in episodes.tracker."""
 
     PENDING = "pending"
     OPEN = "open"
@@ -91,7 +91,7 @@ class EpisodeState(StrEnum):
 
 @dataclass(slots=True)
 class Episode:
-    """One leak of one cause, from the first symptom to its end. Only episodes.EpisodeTracker changes one."""
+    """One leak of one cause, from the first symptom to its end. Only episodes.tracker.EpisodeTracker changes one."""
 
     kind: str
     server: Server

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pgsonar.config.schema import Redaction as Settings
-from pgsonar.connections import OTHER
 from pgsonar.detectors.evidence import Evidence
 from pgsonar.model import LOCAL_HOST, Endpoint, Finding, Pooling
 from pgsonar.signals.rows import Attributes, MetricRow
+from pgsonar.tracking.connections import OTHER
 
 Rewrite = Callable[[str], str]
 

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pgsonar.connections import OTHER
 from pgsonar.model import Activity, Backend, BackendKind, LogCounts, Sight, TcpState
 from pgsonar.signals.metric import Metric, Reading, by_state
 from pgsonar.signals.names import Name, StickyNames
 from pgsonar.signals.rows import Attributes
+from pgsonar.tracking.connections import OTHER
 
 
 @dataclass(slots=True)

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from pgsonar.client_side import NAMED
+from pgsonar.episodes.verdicts import Look, Seen
 from pgsonar.model import Connection, Destination, Pooling, Sight, TcpState
 from pgsonar.signals.words import age, count, out_of
-from pgsonar.verdicts import Look, Seen
+from pgsonar.tracking.client_side import NAMED
 from pgsonar.views.holders import bar_lines, holder_lines, peer_lines
 from pgsonar.views.layout import fit, wrap
 from pgsonar.views.why import children_text, why_lines, would_say

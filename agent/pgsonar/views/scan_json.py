@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from pgsonar.detectors.evidence import common_client, connection_key
+from pgsonar.episodes.verdicts import Look, Verdict
 from pgsonar.model import Backend, Connection, Destination, Pooling, Sight, Socket, TcpState, Via
 from pgsonar.signals.advice import next_step
-from pgsonar.verdicts import Look, Verdict
 
 Json = dict[str, object]
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgsonar.dating import is_dated
 from pgsonar.detectors.evidence import common_client
+from pgsonar.episodes.verdicts import Seen, Verdict
 from pgsonar.model import Activity, Backend, BackendKind, Connection, Server, Sight, TcpTimer
 from pgsonar.signals.advice import next_step
 from pgsonar.signals.words import age, count, out_of
-from pgsonar.verdicts import Seen, Verdict
+from pgsonar.tracking.dating import is_dated
 from pgsonar.views.layout import wrap
 
 SHOWN = 5  # causes

@@ -1,0 +1,180 @@
+"""What a login adds: the right server, the gap that stands, and a server that is known by nothing else."""
+
+from dataclasses import replace
+
+import pytest
+
+from build import START, backend, database_reading, server, title
+from pgsonar.model import LOCAL_HOST, SECOND, BackendKind, Endpoint, Limits, Session
+from pgsonar.tracking.ledger import Reconciliation, slot_ledger
+from pgsonar.tracking.readings import Readings, attach, improved, server_of, sightings
+
+AT = START + 100 * SECOND
+
+
+def session(pid, state="idle", *, started=START, kind="client backend", **more):
+    return Session(pid=pid, kind=kind, started=started, state=state, user="app", database="shop", **more)
+
+
+def reading(*sessions, at=AT, **changes):
+    known = {"endpoint": Endpoint("db.example", 5432), "system_identifier": "7", "limits": Limits(50, 5, "login")}
+    return database_reading(*sessions, begun=at - SECOND // 100, at=at, **(known | changes))
+
+
+def test_a_reading_is_of_the_server_on_its_port_that_started_when_it_says():
+    here = server(id="7@host:/a", started=5 * SECOND)
+    other = server(id="8@host:/b", started=5 * SECOND, netns=2)
+    later = server(id="7@host:/c", started=60 * SECOND, netns=3)
+
+    assert server_of(reading(started=6 * SECOND), [other, later, here]) is here
+    assert server_of(reading(started=6 * SECOND), [other]) is other, "its system identifier may not be readable"
+    assert server_of(reading(started=6 * SECOND, port=5433), [here]) is None
+    assert server_of(reading(started=30 * SECOND), [here, later]) is None
+
+
+def test_what_runs_is_believed_before_what_the_server_says_of_itself_and_that_before_a_guess():
+    sure, guessed = server(), server(limits=Limits(100, 3, "configuration file", guessed=True))
+
+    assert improved(sure, reading()).limits == sure.limits
+    assert improved(guessed, reading()).limits == Limits(50, 5, "login")
+    assert improved(sure, reading(missing=("names",))).missing == ("names",)
+    assert (improved(sure, reading()).version, improved(sure, reading()).role) == ("16.4", "primary")
+
+
+def test_a_session_belongs_to_the_process_with_its_number_and_its_start():
+    mine = backend(title(), pid=900)
+    mine.inner_pid = 10
+    attach([mine], reading(session(10)))
+    assert mine.session == session(10)
+    slow = session(10, started=START + 4 * SECOND)  # as on a machine that is short of time
+    attach([mine], reading(slow))
+    assert mine.session == slow
+    attach([mine], reading(session(10, started=START + 6 * SECOND)))
+    assert mine.session is None
+    attach([mine], reading(session(10, started=START - SECOND)))
+    assert mine.session is None
+    attach([mine], reading(session(900)))
+    assert mine.session is None
+    attach([mine], None)
+    assert mine.session is None
+
+
+def gap_of(*looks):
+    """The ledger after readings: of backends and the sessions listed then."""
+    reconciliation = Reconciliation()
+    for backends, sessions in looks:
+        reconciliation.take(backends, reading(*sessions))
+    return slot_ledger(server(), looks[-1][0], reconciliation)
+
+
+@pytest.mark.parametrize(
+    ("titles", "cause"),
+    [
+        ([title("authentication")], "1 client never sent its password"),
+        ([title("authentication"), title("authentication")], "2 clients never sent their password"),
+        ([title("startup", waiting=True)], "1 login waits for a lock on a catalog"),
+        ([title("startup")], "1 login has not finished starting"),
+        ([title(kind=BackendKind.UNKNOWN)], "1 process tells nothing by its title"),
+        ([title("idle")], "1 session is not listed"),
+        ([title("authentication"), title("idle")], "1 client never sent its password, 1 session is not listed"),
+    ],
+)
+def test_a_gap_that_stands_has_a_cause(titles, cause):
+    backends = [backend(title(), pid=10), *(backend(what, pid=20 + n) for n, what in enumerate(titles))]
+    ledger = gap_of((backends, [session(10)]), (backends, [session(10)]))
+
+    assert (ledger.used, ledger.database_sees, ledger.gap) == (1 + len(titles), 1, len(titles))
+    assert ledger.cause == cause
+
+
+def test_a_gap_of_one_reading_is_none():
+    backends = [backend(title(), pid=10), backend(title("authentication"), pid=20)]
+    assert gap_of((backends, [session(10)])).gap == 0
+    assert gap_of((backends, [session(10)]), (backends, [session(10), session(20)])).gap == 0
+    assert gap_of((backends, [session(10)]), (backends[:1], [session(10)])).gap == 0
+
+
+def test_who_came_while_the_database_was_read_is_no_gap():
+    backends = [backend(title(), pid=10, started=AT)]
+    assert gap_of((backends, []), (backends, [])).gap == 0
+
+
+def test_a_process_that_took_the_number_of_one_in_the_gap_is_not_in_it():
+    first = [backend(title("authentication"), pid=20)]
+    second = [backend(title("authentication"), pid=20, started=START + SECOND)]
+    assert gap_of((first, []), (second, [])).gap == 0
+
+
+def test_logins_that_postgresql_18_lists_as_starting_are_no_sessions():
+    backends = [backend(title("authentication"), pid=20)]
+    look = backends, [session(20, "starting")]
+    assert gap_of(look, look).gap == 1
+
+
+def test_a_role_that_does_not_see_all_proves_no_gap():
+    readings = Readings()
+    readings.reconcile(server(), [backend(title())], reading(sees_all=False))
+    assert readings.reconciliations == {}
+
+
+def test_a_server_that_does_not_run_here_is_known_by_its_login_while_that_answers():
+    readings = Readings()
+    assert readings.take(reading(started=77 * SECOND), 10 * SECOND, [server()]) is None
+    readings.settle([server()])
+    (remote,) = readings.remote(AT)
+
+    assert (remote.pid, remote.id, remote.label) == (0, "7@db.example:5432", "db.example:5432")
+    assert remote.limits == Limits(50, 5, "login")
+    assert "does not run on this host" in remote.missing[0]
+    assert readings.remote(AT) == [remote]
+    assert readings.remote(AT + 10 * SECOND) == []
+
+
+def test_a_server_that_is_read_before_it_is_found_is_not_taken_for_a_remote_one():
+    readings = Readings()
+    restarted = server(started=77 * SECOND)
+    readings.take(reading(started=77 * SECOND), 10 * SECOND, [server()])
+    readings.settle([restarted])
+
+    assert readings.remote(AT) == []
+    assert readings.of(restarted.id, AT) is not None
+
+
+def test_a_remote_server_that_turns_out_to_run_here_is_one_server():
+    readings = Readings()
+    readings.take(reading(started=77 * SECOND), 10 * SECOND, [])
+    readings.settle([])
+    assert len(readings.remote(AT)) == 1
+    here = server(started=77 * SECOND)
+    assert readings.take(reading(started=77 * SECOND), 10 * SECOND, [here]) is here
+    assert readings.remote(AT) == []
+
+
+def test_sessions_of_a_remote_server_stand_in_for_processes():
+    told = reading(
+        session(1, "idle in transaction", client_address="10.0.0.7", client_port=4, state_since=AT - SECOND),
+        session(2, "active", wait_event_type="Lock", wait_event="relation"),
+        session(3, "starting"),
+        session(4, None, kind="walsender"),
+        session(5, None, kind="checkpointer"),
+    )
+    one, two, three, four, five = sightings(told)
+
+    assert (one.title.activity, one.title.host, one.title.port) == ("idle in transaction", "10.0.0.7", 4)
+    assert one.switches == AT - SECOND
+    assert (two.title.waiting, two.title.host) == (True, LOCAL_HOST)
+    assert three.title.activity == "authentication"
+    kinds = [s.title.kind for s in (three, four, five)]
+    assert kinds == [BackendKind.CLIENT, BackendKind.WALSENDER, BackendKind.WORKER]
+
+
+def test_a_reading_holds_for_a_while_and_is_forgotten_with_its_server():
+    readings = Readings()
+    here = server()
+    readings.take(reading(), 10 * SECOND, [here])
+    assert readings.of(here.id, AT + 9 * SECOND) is not None
+    assert readings.of(here.id, AT + 10 * SECOND) is None
+    readings.take(replace(reading(), at=AT + 20 * SECOND), 10 * SECOND, [here])
+    assert readings.of(here.id, AT + 21 * SECOND) is not None
+    readings.forget(here.id)
+    assert readings.of(here.id, AT + 21 * SECOND) is None
