@@ -3,32 +3,14 @@
  * answer that is cut off, out of turn or late is an error of the whole question, and the socket is replaced.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "sockdiag.h"
-
-/* Two directories are of one namespace when their files are the same ones; this can be seen without privilege. */
-static int is_own_namespace(const char *net_directory)
-{
-    char path[4096];
-    struct statfs filesystem;
-    struct stat there, here;
-    if ((size_t)snprintf(path, sizeof path, "%s/tcp", net_directory) >= sizeof path || stat(path, &there) ||
-        statfs(path, &filesystem) || stat("/proc/thread-self/net/tcp", &here))
-        return 0;
-    return filesystem.f_type == PROC_SUPER_MAGIC && there.st_ino == here.st_ino;
-}
 
 typedef struct opening {
     int namespace_file;
@@ -167,34 +149,4 @@ int pgs_diag_reopen(pgs_diag *diag)
         return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? PGS_E_NOMEM : PGS_E_REFUSED;
     const pgs_ports probe = {.ports = {1}, .count = 1, .remote_too = 1};
     return pgs_diag_dump(diag, &probe, 1 << PGS_LISTEN, 0, NULL, NULL) == PGS_OK ? PGS_OK : PGS_E_REFUSED;
-}
-
-int pgs_diag_open(pgs_diag *diag, const char *net_directory, const char *netns_file)
-{
-    *diag = (pgs_diag){.questions = -1, .ends = -1, .namespace_file = -1};
-    if (!is_own_namespace(net_directory)) {
-        errno = ENOENT;
-        diag->namespace_file = netns_file ? open(netns_file, O_RDONLY | O_CLOEXEC) : -1;
-        if (diag->namespace_file < 0)
-            return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? PGS_E_NOMEM : PGS_E_REFUSED;
-    }
-    diag->buffer = malloc(PGS_BUFFER + PGS_BATCH * PGS_LOOKUP);
-    int code = diag->buffer ? pgs_diag_reopen(diag) : PGS_E_NOMEM;
-    if (code != PGS_OK) {
-        int reason = errno;
-        pgs_diag_close(diag);
-        errno = reason;
-    }
-    return code;
-}
-
-void pgs_diag_close(pgs_diag *diag)
-{
-    pgs_diag_leave_ends(diag);
-    if (diag->questions >= 0)
-        close(diag->questions);
-    if (diag->namespace_file >= 0)
-        close(diag->namespace_file);
-    free(diag->buffer);
-    *diag = (pgs_diag){.questions = -1, .ends = -1, .namespace_file = -1};
 }

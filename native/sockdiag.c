@@ -1,14 +1,63 @@
 /*
- * The kernel's sockets by netlink: walks, listeners, and lookups of single sockets.
+ * The kernel's sockets by netlink: how a namespace is opened for it, walks, listeners, and lookups of single sockets.
  *
  * A walk is not atomic: it is a series of buffers, each taken up where the last one ended. A lookup is exact: what it
  * does not find does not exist (net/ipv4/inet_diag.c: inet_diag_find_one_icsk). The rule: whoever misses a socket in
  * a walk looks it up.
  */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
 #include "sockdiag.h"
 
-#include <errno.h>
-#include <sys/socket.h>
+/* Two directories are of one namespace when their files are the same ones; this can be seen without privilege. */
+static int is_own_namespace(const char *net_directory)
+{
+    char path[4096];
+    struct statfs filesystem;
+    struct stat there, here;
+    if ((size_t)snprintf(path, sizeof path, "%s/tcp", net_directory) >= sizeof path || stat(path, &there) ||
+        statfs(path, &filesystem) || stat("/proc/thread-self/net/tcp", &here))
+        return 0;
+    return filesystem.f_type == PROC_SUPER_MAGIC && there.st_ino == here.st_ino;
+}
+
+int pgs_diag_open(pgs_diag *diag, const char *net_directory, const char *netns_file)
+{
+    *diag = (pgs_diag){.questions = -1, .ends = -1, .namespace_file = -1};
+    if (!is_own_namespace(net_directory)) {
+        errno = ENOENT;
+        diag->namespace_file = netns_file ? open(netns_file, O_RDONLY | O_CLOEXEC) : -1;
+        if (diag->namespace_file < 0)
+            return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? PGS_E_NOMEM : PGS_E_REFUSED;
+    }
+    diag->buffer = malloc(PGS_BUFFER + PGS_BATCH * PGS_LOOKUP);
+    int code = diag->buffer ? pgs_diag_reopen(diag) : PGS_E_NOMEM;
+    if (code != PGS_OK) {
+        int reason = errno;
+        pgs_diag_close(diag);
+        errno = reason;
+    }
+    return code;
+}
+
+void pgs_diag_close(pgs_diag *diag)
+{
+    pgs_diag_leave_ends(diag);
+    if (diag->questions >= 0)
+        close(diag->questions);
+    if (diag->namespace_file >= 0)
+        close(diag->namespace_file);
+    free(diag->buffer);
+    *diag = (pgs_diag){.questions = -1, .ends = -1, .namespace_file = -1};
+}
 
 static uint64_t load8(const uint8_t *from)
 {

@@ -48,15 +48,15 @@ struct mmsghdr;
 /* Receives as many answers as there are, each in its own PGS_ANSWER bytes. Returns their number or an error. */
 int pgs_diag_receive(int descriptor, uint8_t *buffer, unsigned most, int flags, struct mmsghdr *headers);
 
-/* Opens the socket in the namespace of `net_directory`, and asks it once. Returns PGS_OK, PGS_E_NOMEM, or
- * PGS_E_REFUSED with the reason in errno. */
-int pgs_diag_open(pgs_diag *diag, const char *net_directory, const char *netns_file);
-void pgs_diag_close(pgs_diag *diag);
-
 /* Another socket in place of one that failed. */
 int pgs_diag_reopen(pgs_diag *diag);
 
 /* --- sockdiag.c --- */
+
+/* Opens the socket in the namespace of `net_directory`, and asks it once. Returns PGS_OK, PGS_E_NOMEM, or
+ * PGS_E_REFUSED with the reason in errno. */
+int pgs_diag_open(pgs_diag *diag, const char *net_directory, const char *netns_file);
+void pgs_diag_close(pgs_diag *diag);
 
 /* Meets all sockets on the ports within a walk of `table`, with what TCP_INFO tells of them or without. */
 int pgs_diag_walk(pgs_diag *diag, pgs_table *table, const pgs_ports *ports, int with_details, uint64_t at,
