@@ -1,14 +1,17 @@
 """What there is to look at on this host: servers, poolers, and the namespaces of applications.
 
 The rule: what is found is replaced as a whole, so that another thread that reads it sees one look or the next. A server
-is said once when it is met, and once when it is gone.
+is said once when it is met, and once when it is gone; the identity it was told by stays its own for as long as its
+postmaster runs.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 
-from pgsonar.model import SECOND, ClientSide, Server
+from pgsonar.model import SECOND, ClientSide, Process, Server
 from pgsonar.pipeline.namespaces import Place
 from pgsonar.pipeline.world import Sources
 from pgsonar.tracking.poolers import PoolerTable
@@ -31,6 +34,7 @@ class Discovery:
         self._sources = sources
         self._readings = readings
         self._poolers = poolers
+        self._told: dict[Process, str] = {}  # by postmaster: its identity
         self._warned: set[str] = set()  # of an unknown limit, by server
 
     def use(self, sources: Sources) -> None:
@@ -42,7 +46,7 @@ class Discovery:
 
     def find_servers(self, at: int) -> list[Server]:
         """Finds the servers that run now; returns those that are gone."""
-        here = self._sources.finder.find() if self._sources.sees_servers else []
+        here = self._as_told(self._sources.finder.find()) if self._sources.sees_servers else []
         self._readings.settle(here)
         found = {server.id: self._with_login(server, at) for server in here}
         found |= {server.id: server for server in self._readings.remote(at)}
@@ -62,6 +66,26 @@ class Discovery:
         gone = [known for known in self.servers.values() if known.id not in found]
         self.servers = found
         return gone
+
+    def _as_told(self, servers: Iterable[Server]) -> list[Server]:
+        """The servers by the identities they were told by, whatever one look may read; a target's name comes first.
+
+        A file that is being written, or another server of the same key, makes no other server of one that runs.
+        """
+        servers = list(servers)
+        told = {key: self._told[key] for server in servers if (key := (server.pid, server.started)) in self._told}
+        taken = set(told.values())
+        as_told = []
+        for server in servers:
+            key = server.pid, server.started
+            if server.pid and server.name is None:
+                if key not in told:
+                    told[key] = f"{server.id}#{server.pid}" if server.id in taken else server.id
+                as_told.append(replace(server, id=told[key]))
+            else:
+                as_told.append(server)
+        self._told = told
+        return as_told
 
     def _with_login(self, server: Server, at: int) -> Server:
         reading = self._readings.of(server.id, at)
