@@ -1,9 +1,14 @@
 """Who may import whom: one order of folders. The flow goes one way, the core is pure, an outside world has one door."""
 
 import ast
+import re
+from dataclasses import fields
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from pgsonar.model import Backend, Connection, Episode
 
 HOUSE = Path(__file__).parents[1] / "agent" / "pgsonar"
 
@@ -159,3 +164,74 @@ def test_the_tests_stand_where_what_they_test_stands():
 
     assert mirrored >= {"tracking", "detectors", "episodes", "signals", "exporters", "pipeline", "recording", "daemon"}
     assert {path.name for path in tests.glob("test_*.py")} <= {f"test_{name}.py" for name in ROOTLESS}
+
+
+# Nouns that change, and the only modules that change them: everybody else says there what was found out.
+OWNERS = {
+    Backend: ("tracking.backends", "tracking.stillness"),
+    Connection: ("tracking.connections",),
+    Episode: ("episodes.tracker",),
+}
+NAMESAKES = {  # fields of other things that have the same name
+    ("demo.play", "onset"): "of a leak that it plays",
+    ("sources.backends", "title"): "of a process, as it was read last",
+    ("sources.login", "state"): "of an error",
+    ("tracking.growth", "onset"): "of growth",
+}
+STILLNESS = {"activity_since", "still_since", "still_before", "was_woken"}
+FIELDS = {noun: {field.name for field in fields(noun)} for noun in OWNERS}
+
+
+def changed(source):
+    """The attributes of others that a module assigns, by line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            base = node.value
+            if not (isinstance(base, ast.Name) and base.id == "self"):
+                yield node.lineno, node.attr
+
+
+def trespasses(module, source):
+    for line, name in changed(source):
+        nouns = [noun for noun in OWNERS if name in FIELDS[noun]]
+        owners = {owner for noun in nouns for owner in OWNERS[noun]}
+        if name in STILLNESS:
+            owners = {"tracking.stillness"}
+        if nouns and module not in owners and (module, name) not in NAMESAKES:
+            yield f"{module}:{line} changes {name} of a {nouns[0].__name__}: only {' and '.join(sorted(owners))} may"
+
+
+def test_a_noun_that_changes_has_one_owner():
+    found = [
+        line for path in HOUSE.rglob("*.py") for line in trespasses(module_name(path), path.read_text(encoding="utf-8"))
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("pipeline.ownership", "backend.inodes = ()"),
+        ("tracking.poolers", "backend.via, x = None, 1"),
+        ("tracking.backends", "backend.still_since = at"),
+        ("tracking.correlation", "near.is_left = True"),
+        ("pipeline.pipeline", "episode.severity = high"),
+    ],
+)
+def test_whoever_changes_what_is_not_his_is_named(module, source):
+    assert list(trespasses(module, source)) != []
+
+
+def test_the_files_of_the_native_side_call_one_another_in_one_direction():
+    native = HOUSE.parents[1] / "native"
+    text = {path.name: re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL) for path in native.glob("*.c")}
+    defined = re.compile(r"^[a-z][\w *]*?\b(pgs_\w+)\([^;{]*\)\s*\{", re.MULTILINE)
+    home = {name: file for file, code in text.items() for name in defined.findall(code)}
+    called = {
+        file: {home[name] for name in re.findall(r"\b(pgs_\w+)\(", code) if name in home} - {file}
+        for file, code in text.items()
+    }
+
+    assert len(home) > 50
+    list(TopologicalSorter(called).static_order())  # a CycleError names the circle

@@ -29,6 +29,7 @@ from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.leak_metrics import LeakReading
 from pgsonar.signals.server_metrics import REFUSALS, ServerReading
+from pgsonar.tracking.earlier import EarlierRun
 
 ACTIVITIES = (
     "idle",
@@ -140,7 +141,7 @@ class Host:
         bound = connection(tcp(40000))
         looked = sight([backend(title("idle in transaction"), bound=bound)], [bound], at=START + 400 * SECOND)
         slots = Slots(looked.ledger.used, looked.server.limits.ceiling)
-        tracker = EpisodeTracker(lambda bits: next(ids))
+        tracker = EpisodeTracker(lambda bits: next(ids), EarlierRun())
         at = Moment(START + 400 * SECOND, now)
         opened = tracker.update(settled(looked), {"s1": (looked.server, slots)}, at)
         for event in opened:

@@ -32,7 +32,10 @@ def episode(kind, members=1, severity=Severity.HIGH, *, pids=None, slots=None, o
 
 
 def settled(*episodes, at=AT, causes=None):
-    (causes or Causes()).settle(episodes, at)
+    """The episodes as the tracker has them: each with its cause."""
+    told = (causes or Causes()).settle(episodes, at)
+    for one in episodes:
+        one.root, one.pages, one.causes = told[one.id]
     return episodes
 
 

@@ -8,6 +8,7 @@ import pytest
 from build import START, server
 from pgsonar.episodes.tracker import TRANSITIONS, EpisodeTracker
 from pgsonar.model import SECOND, EpisodeState, Finding, Moment, Severity, Slots
+from pgsonar.tracking.earlier import EarlierRun
 
 SLOTS = Slots(5, 27)
 WALL = 1_700_000_000 * SECOND
@@ -16,7 +17,16 @@ WALL = 1_700_000_000 * SECOND
 @pytest.fixture
 def tracker():
     ids = itertools.count(1)
-    return EpisodeTracker(lambda bits: next(ids))
+    return EpisodeTracker(lambda bits: next(ids), EarlierRun())
+
+
+def going_on(episodes, at):
+    """The tracker of a run after the one that left these open."""
+    earlier = EarlierRun()
+    earlier.leave(episodes, at)
+    later = EpisodeTracker(lambda bits: 77, earlier)
+    later.restore(episodes)
+    return later
 
 
 def moment(seconds: float) -> Moment:
@@ -242,7 +252,7 @@ class TestSegments:
     @pytest.fixture
     def events(self):
         ids = itertools.count(1)
-        tracker = EpisodeTracker(lambda bits: next(ids), max_duration=100 * SECOND)
+        tracker = EpisodeTracker(lambda bits: next(ids), EarlierRun(), max_duration=100 * SECOND)
         told = []
         for second in (5, 99, 100, 150, 199.5, 200, 250, 260):
             findings = [stuck()] if second < 250 else []
@@ -280,9 +290,7 @@ class TestRestored:
     def restored(self, tracker):
         look(tracker, 5, stuck())
         (episode,) = tracker.open
-        later = EpisodeTracker(lambda bits: 77)
-        later.restore([replace(episode, is_restored=True)], moment(100).at)
-        return later
+        return going_on([replace(episode, is_restored=True)], moment(100).at)
 
     def test_it_goes_on_with_the_onset_that_was_seen_and_nothing_new_opens(self, restored):
         met = stuck(onset=100, onset_source="estimated")
@@ -299,8 +307,7 @@ class TestRestored:
     def test_what_only_holds_it_open_holds_it_still(self, tracker):
         look(tracker, 5, full())
         (episode,) = tracker.open
-        later = EpisodeTracker(lambda bits: 77)
-        later.restore([replace(episode, is_restored=True)], moment(100).at)
+        later = going_on([replace(episode, is_restored=True)], moment(100).at)
         assert look(later, 101, full(opens=False)) == [("updated", "heartbeat")]
         assert look(later, 140, full(opens=False)) == []
         assert [one.trace_id for one in later.open] == [episode.trace_id]

@@ -5,14 +5,14 @@ import pytest
 from pgsonar.config.schema import LeakKind
 from pgsonar.config.units import Duration
 from pgsonar.detectors import idle_in_transaction, long_query
-from pgsonar.tracking import backends, churn, connections, growth, poolers
+from pgsonar.tracking import churn, connections, growth, poolers, stillness
 from pgsonar.tracking.connections import ConnectionTable
 from scenarios import events, leaks
 
 
 def title_alone(monkeypatch):
     """Equal titles in successive samples are taken for rest, whatever a login says."""
-    monkeypatch.setattr(backends, "_move", lambda *what: None)
+    monkeypatch.setattr(stillness, "note_switches", lambda *what: None)
     still = {"onset_source": "observed"}
     monkeypatch.setattr(idle_in_transaction, "_onset", lambda b, told_at: still | {"onset": b.still_since})
 

@@ -13,6 +13,7 @@ from pgsonar.model import SECOND, ClientProcess, EpisodeEvent, Limits, Moment, S
 from pgsonar.signals.advice import GUARDS, next_step
 from pgsonar.signals.bodies import body
 from pgsonar.signals.leaks import MEMBERS_LISTED, attributes, event_row, fingerprint, span_row
+from pgsonar.tracking.earlier import EarlierRun
 
 WALL = 1_700_000_000 * SECOND
 AT = START + 400 * SECOND
@@ -25,7 +26,7 @@ def moment(at=AT):
 def told(backends, connections=(), at=AT, of=None):
     """The events of all detectors on one look, by kind, and the tracker."""
     ids = itertools.count(1)
-    tracker = EpisodeTracker(lambda bits: next(ids))
+    tracker = EpisodeTracker(lambda bits: next(ids), EarlierRun())
     looked = sight(backends, connections, at=at, of=of)
     slots = Slots(looked.ledger.used, looked.server.limits.ceiling)
     events = tracker.update(settled(looked), {"s1": (looked.server, slots)}, moment(at))

@@ -32,6 +32,7 @@ from pgsonar.signals.metrics import server_rows
 from pgsonar.signals.redaction import Redaction
 from pgsonar.signals.rows import MetricRow, Point
 from pgsonar.signals.server_metrics import ServerReading
+from pgsonar.tracking.earlier import EarlierRun
 
 NOW = Moment(1_000 * SECOND + 3600 * SECOND, 1_700_000_000 * SECOND)
 KEY = "a key of sixteen or more"
@@ -71,7 +72,7 @@ def sent(mode, seen):
     identity = Identity(host="h", host_id=None, version="1", extra={})
     reporter = Reporter(outlets, identity, 0, Telemetry(redaction=Settings(addresses=mode, users=mode, key=KEY)))
     numbers = iter(range(1, 1000))
-    tracker = EpisodeTracker(lambda bits: next(numbers))
+    tracker = EpisodeTracker(lambda bits: next(numbers), EarlierRun())
     findings = settled(seen)
     clients = {b.pid: b.client for b in seen.backends}
     findings = [reporter.redaction.finding(replace(f, client=clients.get(f.pid))) for f in findings]

@@ -1,8 +1,8 @@
 """Backends followed in time: since when they do what they do, and since when nothing moved."""
 
-from build import START, backend, connection, tcp, title
-from pgsonar.model import SECOND, BackendSighting, Details, Session
-from pgsonar.tracking.backends import BackendTable, quiet_since, settle_doubt
+from build import START, title
+from pgsonar.model import SECOND, BackendSighting
+from pgsonar.tracking.backends import BackendTable
 
 
 def sighting(activity, seconds, *, pid=1, switches=None, started=START, **changes):
@@ -71,75 +71,3 @@ def test_a_pid_that_returns_is_another_backend():
     table.observe("s1", [sighting("idle", 9, started=START + 8 * SECOND)])
 
     assert only(table) is not first
-
-
-class TestDoubt:
-    """A context switch is movement only where something was done for the client."""
-
-    @staticmethod
-    def idling(*, details=None, session=None):
-        table = BackendTable()
-        look = BackendSighting(7, START, title("idle in transaction"), 10, START)
-        table.observe("s", [look])
-        (one,) = table.of_server("s")
-        one.connection = connection(tcp(1))
-        one.connection.details = details
-        one.session = session
-        table.observe("s", [look._replace(switches=11, at=START + 8 * SECOND)])
-        return table, one, look
-
-    @staticmethod
-    def told(at, last):
-        """TCP_INFO of `at`, the last byte so many seconds before."""
-        return Details(START + at * SECOND, 0, 0, 0, 0, 0, 0, last * 1000, last * 1000, 0, 0, 0, 0)
-
-    def test_while_it_is_in_doubt_both_are_known(self):
-        _, one, _ = self.idling(details=self.told(5, 5))
-        assert (one.still_since, one.still_before) == (START + 8 * SECOND, START)
-
-    def test_no_byte_means_that_the_server_woke_it(self):
-        _, one, _ = self.idling(details=self.told(5, 5))
-        one.connection.details = self.told(9, 9)
-        settle_doubt(one, START + 9 * SECOND, told_at=None)
-        assert (one.still_since, one.still_before) == (START, None)
-
-    def test_a_byte_means_that_it_moved(self):
-        _, one, _ = self.idling(details=self.told(5, 5))
-        one.connection.details = self.told(9, 1)
-        settle_doubt(one, START + 9 * SECOND, told_at=None)
-        assert (one.still_since, one.still_before) == (START + 8 * SECOND, None)
-
-    def test_an_old_reading_decides_nothing_and_doubt_ends(self):
-        _, one, _ = self.idling(details=self.told(5, 5))
-        settle_doubt(one, START + 12 * SECOND, told_at=None)
-        assert one.still_before == START
-        settle_doubt(one, START + 18 * SECOND, told_at=None)
-        assert (one.still_since, one.still_before) == (START + 8 * SECOND, None)
-
-    def test_a_login_tells_as_well(self):
-        session = Session(7, "client backend", START, state="idle in transaction", state_since=START)
-        _, one, _ = self.idling(session=session)
-        settle_doubt(one, START + 9 * SECOND, told_at=START + 9 * SECOND)
-        assert one.still_since == START
-
-    def test_where_nothing_tells_one_wake_up_is_forgiven_and_no_second(self):
-        table, one, look = self.idling()
-        assert (one.still_since, one.still_before) == (START, None)
-        table.observe("s", [look._replace(switches=12, at=START + 9 * SECOND)])
-        assert one.still_since == START + 9 * SECOND
-
-    def test_switches_that_were_not_read_move_nothing(self):
-        table, one, look = self.idling(details=self.told(5, 5))
-        one.still_before, one.still_since = None, START
-        table.observe("s", [look._replace(switches=None, at=START + 10 * SECOND)])
-        assert (one.still_since, one.switches) == (START, 11)
-
-
-def test_quiet_is_since_the_last_byte_where_that_is_told():
-    one = backend(title(), since=START, still=START + 5 * SECOND)
-    assert quiet_since(one) == START + 5 * SECOND
-    one.connection = connection(tcp(1))
-    one.connection.details = TestDoubt.told(10, 3)
-    assert quiet_since(one) == START + 7 * SECOND
-    one.activity_since = START + 12 * SECOND
-    assert quiet_since(one) == START + 12 * SECOND, "what began after TCP_INFO was read"

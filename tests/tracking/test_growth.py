@@ -1,12 +1,14 @@
 """Idle connections that grow are told from pools that rest, warm up, are replaced, or work by night."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
 from build import START, backend, title
+from episode import EPISODE
 from pgsonar.detectors.evidence import who
 from pgsonar.model import SECOND, Finding, Member, PoolerClient, Severity, Via
+from pgsonar.tracking.earlier import EarlierRun
 from pgsonar.tracking.growth import IdleGrowth
 
 MINUTE = 60 * SECOND
@@ -18,7 +20,8 @@ class Pool:
     """Sessions of one user from one address, looked at once a minute."""
 
     def __init__(self):
-        self.growth = IdleGrowth(who, idle_after=IDLE_AFTER, window=WINDOW)
+        self.earlier = EarlierRun()
+        self.growth = IdleGrowth(who, self.earlier, idle_after=IDLE_AFTER, window=WINDOW)
         self.sessions = {}
         self.pids = iter(range(1, 100_000))
         self.minute = 0
@@ -189,7 +192,8 @@ def test_growth_that_an_earlier_run_saw_goes_on(pool):
         evidence={"pgsonar.leak.normal": 3, "pgsonar.leak.opened": 5, "pgsonar.leak.closed": 1},
     )
     members = [Member(pid, None, None, START) for pid in list(pool.sessions)[:2]]
-    pool.growth.restore("s1", SimpleNamespace(onset=START + 40 * MINUTE, findings=[told], members=members), pool.at)
+    onset = START + 40 * MINUTE
+    pool.earlier.leave([replace(EPISODE, kind="idle_leak", onset=onset, findings=[told], members=members)], pool.at)
     found, _ = pool.watch(5)
 
     growth = found[APP]

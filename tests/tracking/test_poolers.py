@@ -15,6 +15,7 @@ from pgsonar.model import (
     TcpState,
     Via,
 )
+from pgsonar.tracking.earlier import EarlierRun
 from pgsonar.tracking.poolers import PoolerTable, closed_at
 
 NOW = START + 100 * SECOND
@@ -43,7 +44,7 @@ def pooled(state=TcpState.ESTABLISHED, *, since=START):
 
 
 def table(*readings, ends=(), ends_at=NOW):
-    made = PoolerTable()
+    made = PoolerTable(EarlierRun())
     made.poolers = {"p": POOLER}
     made.ends, made.ends_at = {"p": PoolerEnds(dict.fromkeys(ends, TcpState.ESTABLISHED), frozenset({91, 92}))}, ends_at
     for one in readings:

@@ -6,8 +6,9 @@ import pytest
 
 from build import START, backend, database_reading, server, title
 from pgsonar.model import LOCAL_HOST, SECOND, BackendKind, Endpoint, Limits, Session
+from pgsonar.tracking.backends import attach
 from pgsonar.tracking.ledger import Reconciliation, slot_ledger
-from pgsonar.tracking.readings import Readings, attach, improved, server_of, sightings
+from pgsonar.tracking.readings import Readings, improved, server_of, sightings
 
 AT = START + 100 * SECOND
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import client_of, seen_since_fork, slot_evidence
 from pgsonar.detectors.seeing import no_logins_under_way
-from pgsonar.model import Backend, BackendKind, Finding, Severity, Sight
-from pgsonar.tracking.backends import LOGIN_ACTIVITIES
+from pgsonar.model import LOGIN_ACTIVITIES, Backend, BackendKind, Finding, Severity, Sight
+from pgsonar.tracking.stillness import unmoved_since
 
 MANY = 3  # fewer stuck logins than this, or than a tenth of the ceiling, are a ticket
 
@@ -44,7 +44,7 @@ class AuthStuck:
                 server=sight.server.id,
                 identity=client["address"] or "unix socket",
                 **client,
-                onset=backend.still_since,
+                onset=unmoved_since(backend),
                 onset_source=seen_since_fork(backend),
                 severity=severity,
                 evidence=slot_evidence(backend, sight),

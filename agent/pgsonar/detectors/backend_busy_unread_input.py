@@ -10,8 +10,17 @@ from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import client_of, seen_to_begin, slot_evidence, who
 from pgsonar.detectors.seeing import no_activities, no_sockets
-from pgsonar.model import Activity, Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
-from pgsonar.tracking.backends import LOGIN_ACTIVITIES
+from pgsonar.model import (
+    LOGIN_ACTIVITIES,
+    Activity,
+    Backend,
+    BackendKind,
+    Connection,
+    Finding,
+    Severity,
+    Sight,
+    TcpState,
+)
 
 _AT_REST = LOGIN_ACTIVITIES | {Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED, None}
 

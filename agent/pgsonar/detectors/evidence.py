@@ -24,6 +24,7 @@ from pgsonar.model import (
     TcpState,
     TcpTimer,
 )
+from pgsonar.tracking.stillness import unmoved_since
 
 TRACEPARENT = "pgsonar.traceparent"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, version 00
@@ -141,7 +142,7 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
     evidence: Evidence = {
         "pgsonar.evidence.title": backend.title.text,
         "pgsonar.evidence.state_seconds": round((sight.at - backend.activity_since) / 1e9, 3),
-        "pgsonar.evidence.unmoved_seconds": round((sight.at - backend.still_since) / 1e9, 3),
+        "pgsonar.evidence.unmoved_seconds": round((sight.at - unmoved_since(backend)) / 1e9, 3),
     }
     if backend.title.activity:
         evidence["postgresql.state"] = backend.title.activity

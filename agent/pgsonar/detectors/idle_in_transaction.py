@@ -14,6 +14,7 @@ from typing import TypedDict
 from pgsonar.detectors.evidence import Client, client_of, slot_evidence, who
 from pgsonar.detectors.seeing import no_activities
 from pgsonar.model import SECOND, Activity, Backend, Finding, Severity, Sight
+from pgsonar.tracking.stillness import idle_since, is_doubted, unmoved_since
 
 STANDING = 30 * SECOND  # how long a share of the slots must stand before it is more than a ticket
 SHARE_OF_CEILING = 0.10
@@ -56,7 +57,7 @@ class IdleInTransaction:
                 identity=who(backend),
                 **_member(backend, is_job=job),
                 **_onset(backend, told_at),
-                opens=backend.still_before is None,
+                opens=not is_doubted(backend),
                 severity=Severity.INFO if job else Severity.HIGH if is_severe(backend) else Severity.WARNING,
                 evidence=slot_evidence(backend, sight) | ({"pgsonar.leak.aborted": True} if aborted else {}),
                 alternative="one of several sessions that run a dump or DDL together" if job else None,
@@ -77,23 +78,15 @@ def _stands(backend: Backend) -> bool:
 
 
 def _onset(backend: Backend, told_at: int | None) -> Onset:
-    """Since when it idles: as a login told last, as observed, else at the latest since it was first seen.
-
-    `told_at` is when the login did. While it is in doubt whether the backend has moved, it has not.
-    """
-    still = backend.still_since if backend.still_before is None else backend.still_before
-    session = backend.session
-    told = session.state_since if session is not None and session.state == backend.title.activity else None
-    if told is not None and told_at is not None and (told_at >= still or still <= backend.first_seen):
-        return Onset(onset=min(told, still) if told_at < still else told, onset_source="observed")
-    return Onset(onset=still, onset_source="observed" if still > backend.first_seen else "estimated")
+    since = idle_since(backend, told_at)
+    return Onset(onset=since.at, onset_source="observed" if since.is_observed else "estimated")
 
 
 class _Severe:
     """Somebody waits for a lock in the same database, or a standing share of the ceiling or of the pool is gone."""
 
     def __init__(self, sight: Sight, members: list[Backend]) -> None:
-        standing = [b for b in members if sight.at - b.still_since >= STANDING]
+        standing = [b for b in members if sight.at - unmoved_since(b) >= STANDING]
         ceiling = sight.server.limits.ceiling
         self._waited_for = {b.title.database for b in sight.backends if b.title.waiting}
         self._is_share = bool(ceiling) and len(standing) >= SHARE_OF_CEILING * (ceiling or 0)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pgsonar.detectors.evidence import client_of, is_on_purpose, slot_evidence
 from pgsonar.detectors.seeing import no_activities
 from pgsonar.model import Backend, Finding, Growth, Severity, Sight
-from pgsonar.tracking.backends import quiet_since
 from pgsonar.tracking.growth import WINDOWS
+from pgsonar.tracking.stillness import quiet_since
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pgsonar.detectors.evidence import client_of, is_maintenance, slot_evidence, who
 from pgsonar.detectors.seeing import no_activities
 from pgsonar.model import (
+    LOGIN_ACTIVITIES,
     Activity,
     Backend,
     BackendKind,
@@ -22,7 +23,6 @@ from pgsonar.model import (
     TcpState,
     TcpTimer,
 )
-from pgsonar.tracking.backends import LOGIN_ACTIVITIES, MILLISECOND
 
 _AT_REST = LOGIN_ACTIVITIES | {Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED, None}
 
@@ -82,4 +82,4 @@ def _begun(backend: Backend, sight: Sight) -> tuple[int, int] | None:
     if connection is None or connection.details is None:
         return None
     told = connection.details
-    return max(told.at - told.last_received * MILLISECOND, backend.started), told.at
+    return max(told.received_at, backend.started), told.at

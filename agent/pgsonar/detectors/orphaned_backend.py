@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import Evidence, believed_until, client_of, seen_to_begin, slot_evidence, tcp_text, who
 from pgsonar.detectors.seeing import no_sockets
-from pgsonar.model import Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
-from pgsonar.tracking.backends import LOGIN_ACTIVITIES
+from pgsonar.model import LOGIN_ACTIVITIES, Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
 
 # How a client leaves, by what lies unread when its FIN (which counts as one byte) has come.
 _DEPARTURES = {

@@ -7,7 +7,9 @@ enough, its consequence says itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from typing import NamedTuple
 
 from pgsonar.model import SECOND, Activity, Backend, Episode, Severity, Sight, TcpState
 
@@ -36,31 +38,37 @@ _ALWAYS = ("accept_queue", "network_path", "pooler_waiting")
 _AT_CRITICAL = ("pool_exhausted", "auth_stuck")
 
 
+class Cause(NamedTuple):
+    """What is behind an episode, and whether it is to wake somebody."""
+
+    root: str | None  # the id of the episode that has caused it; None: it stands for itself
+    pages: bool
+    parts: tuple[str, ...] = ()  # of slots that run out, the biggest first
+
+
 class Causes:
-    """Settles roots and pages of all open episodes. Remembers since when each server is nearly full."""
+    """Judges the open episodes by one another. Remembers since when each server is nearly full."""
 
     def __init__(self) -> None:
         self._tight_since: dict[str, int] = {}
 
-    def settle(self, episodes: Collection[Episode], at: int) -> None:
-        """Sets `root`, `pages` and `causes`."""
+    def settle(self, episodes: Collection[Episode], at: int) -> dict[str, Cause]:
+        """The cause of each, by its id."""
         for server, share in {e.server.id: e.slots.share for e in episodes if e.slots is not None}.items():
             if share is not None and share >= TIGHT:
                 self._tight_since.setdefault(server, at)
             else:
                 self._tight_since.pop(server, None)
-        for episode in episodes:
-            root = _root(episode, episodes)
-            episode.root = root.id if root is not None else None
         by_id = {episode.id: episode for episode in episodes}
+        holding = {e.id: _holding(e, episodes) for e in episodes if e.kind == "pool_exhausted"}
+        nearest = {episode.id: _root(episode, episodes, holding.get(episode.id, ())) for episode in episodes}
+        causes = {}
         for episode in episodes:
-            passed = {episode.id}
-            while (above := by_id.get(episode.root or "")) is not None and above.root and above.root not in passed:
-                passed.add(above.id)
-                episode.root = above.root  # the cause of the cause
-        for episode in episodes:
-            above = by_id.get(episode.root or "")
-            episode.pages = self._wakes(episode, at) and not (above is not None and self._wakes(above, at))
+            root = _first_of_all(episode.id, nearest)
+            pages = self._wakes(episode, at) and not (root is not None and self._wakes(by_id[root], at))
+            parts = (f"{len(e.members)} slots: {e.kind} of {e.identity}" for e in holding.get(episode.id, ()))
+            causes[episode.id] = Cause(root, pages, tuple(islice(parts, _CAUSES_TOLD)))
+        return causes
 
     def _wakes(self, episode: Episode, at: int) -> bool:
         if episode.is_shadow:
@@ -93,23 +101,37 @@ def suspects(sight: Sight, episodes: Iterable[Episode]) -> list[Backend]:
     ]
 
 
-def _root(episode: Episode, episodes: Iterable[Episode]) -> Episode | None:
+def _first_of_all(episode: str, nearest: Mapping[str, str | None]) -> str | None:
+    """The cause of the cause, and so on; two that explain each other end it."""
+    passed, root = {episode}, nearest[episode]
+    while root is not None and (above := nearest[root]) is not None and above not in passed:
+        passed.add(root)
+        root = above
+    return root
+
+
+def _holding(full: Episode, episodes: Iterable[Episode]) -> list[Episode]:
+    """The episodes that hold slots of a server, the biggest first."""
+    there = (e for e in episodes if e.server.id == full.server.id and e.kind in HOLDERS)
+    return sorted(there, key=lambda e: (-len(e.members), e.onset))
+
+
+def _root(episode: Episode, episodes: Iterable[Episode], holding: Iterable[Episode]) -> str | None:
+    """The episode that explains this one most directly."""
+    found: Iterable[Episode]
     there = [e for e in episodes if e is not episode and e.server.id == episode.server.id]
     if episode.kind == "pool_exhausted":
-        holding = sorted((e for e in there if e.kind in HOLDERS), key=lambda e: (-len(e.members), e.onset))
-        episode.causes = tuple(f"{len(e.members)} slots: {e.kind} of {e.identity}" for e in holding[:_CAUSES_TOLD])
-        return next((e for e in holding if _has_filled(e, episode)), None)
-    if episode.kind == "role_or_database_limit":
+        found = (e for e in holding if _has_filled(e, episode))
+    elif episode.kind == "role_or_database_limit":
         names = {(f.user, f.database) for f in episode.findings}
-        return next((e for e in there if e.kind in HOLDERS and _is_of(e, names)), None)
-    if episode.kind == "pooler_waiting":
-        return next((e for e in episodes if e.kind in HOLDERS and _holds_pool(e, episode)), None)
-    pids = {member.pid for member in episode.members} - {None}
-    for kind in _EXPLAINED_BY.get(episode.kind, ()):
-        for other in there:
-            if other.kind == kind and pids & {member.pid for member in other.members}:
-                return other
-    return None
+        found = (e for e in there if e.kind in HOLDERS and _is_of(e, names))
+    elif episode.kind == "pooler_waiting":
+        found = (e for e in episodes if e.kind in HOLDERS and _holds_pool(e, episode))
+    else:
+        pids = {member.pid for member in episode.members} - {None}
+        kinds = _EXPLAINED_BY.get(episode.kind, ())
+        found = (e for kind in kinds for e in there if e.kind == kind and pids & {member.pid for member in e.members})
+    return next((e.id for e in found), None)
 
 
 def _has_filled(cause: Episode, full: Episode) -> bool:

@@ -26,6 +26,7 @@ from pgsonar.model import (
     Slots,
 )
 from pgsonar.signals.leak_metrics import LeakReading
+from pgsonar.tracking.earlier import EarlierRun, EpisodeKey, key_of
 
 HOLD = SECOND  # an episode resolves when no member has stood for this long: one late look ends nothing
 # What has come back FLAPS times within FLAP_WITHIN, each time within BACK_WITHIN of its end and with the same members,
@@ -36,8 +37,6 @@ FLAP_WITHIN = 600 * SECOND
 FLAP_HOLD = 60 * SECOND
 LOST_AFTER = 5 * SECOND  # a server unseen for this long has taken its episodes out of sight
 REMEMBERED = 1000  # ends
-RESTORED_HOLD = 30 * SECOND  # the same, once its server is seen
-RESTORED_FOR = 60 * SECOND  # how long what an earlier run left open may take to be seen again
 UPDATE_PAUSE = 5 * SECOND  # between two events that only say that members were added
 HEARTBEATS = tuple(60 * SECOND * 2**n for n in range(6))  # 1, 2, 4 ... 32 min after the last event, then hourly
 HOUR = 3600 * SECOND
@@ -57,7 +56,6 @@ TRANSITIONS: dict[tuple[EpisodeState, str], EpisodeState] = {
 
 _CHANGE_NOTHING = ("members", "heartbeat", "page", "cause")
 
-EpisodeKey = tuple[str, str, str]  # server, kind, identity
 MemberKey = tuple[str, str, str, int | None, str | None, int | None]
 
 
@@ -71,15 +69,15 @@ class _End(NamedTuple):
 class EpisodeTracker:
     """Keeps the episodes. `new_id(bits)` draws a random non-zero identifier, `max_duration` (ns) limits a span."""
 
-    def __init__(self, new_id: Callable[[int], int], max_duration: int = 6 * HOUR) -> None:
+    def __init__(self, new_id: Callable[[int], int], earlier: EarlierRun, max_duration: int = 6 * HOUR) -> None:
         self._new_id = new_id
+        self._earlier = earlier
         self._max_duration = max_duration
         self._episodes: dict[EpisodeKey, Episode] = {}
         self._first_heard: dict[MemberKey, int] = {}  # of findings that do not know their own onset
         self._server_seen: dict[str, int] = {}
         self._ended: dict[EpisodeKey, _End] = {}  # the last time
         self._returned: dict[EpisodeKey, deque[int]] = {}  # when it came back, the last times
-        self._restored: dict[EpisodeKey, int] = {}  # left open by an earlier run and not seen yet: since when
         self._causes = Causes()
         self.opened: Counter[tuple[str, str, Severity]] = Counter()  # (server, kind, severity at opening), ever
         self.subjects: dict[str, Server] = {}  # what has, or had, an episode
@@ -90,12 +88,9 @@ class EpisodeTracker:
     def open(self) -> list[Episode]:
         return list(self._episodes.values())
 
-    def restore(self, episodes: Iterable[Episode], at: int) -> None:
+    def restore(self, episodes: Iterable[Episode]) -> None:
         """Goes on with what an earlier run left open."""
-        for episode in episodes:
-            key = episode.server.id, episode.kind, episode.identity
-            self._episodes[key] = episode
-            self._restored[key] = at
+        self._episodes |= {key_of(episode): episode for episode in episodes}
 
     def configure(self, max_duration: int) -> None:
         """Another limit of a span, ns."""
@@ -105,7 +100,7 @@ class EpisodeTracker:
         """What is open has the time to be met again: all that was known of connections is forgotten."""
         for episode in self._episodes.values():
             episode.is_restored = True
-        self._restored = dict.fromkeys(self._episodes, at)
+        self._earlier.wait_for(self._episodes.values(), at)
 
     def update(
         self, findings: Iterable[Finding], sights: Mapping[str, tuple[Server, Slots | None]], now: Moment
@@ -114,6 +109,7 @@ class EpisodeTracker:
 
         Findings are settled: each has its `after`.
         """
+        self._earlier.expire(now.at, sights.keys())
         standing = self._standing(findings, now.at)
         events: list[EpisodeEvent] = []
         self._server_seen.update(dict.fromkeys(sights, now.at))
@@ -122,13 +118,13 @@ class EpisodeTracker:
         for key, members in standing.items():
             server, slots = sights[key[0]]
             episode = self._episodes.get(key)
-            self._restored.pop(key, None)
+            self._earlier.meet(key)
             if episode is not None:
                 self._note_return(key, episode, now)
                 self._look(episode, members, server, slots, now)
             elif any(finding.opens for finding, _ in members):
                 self._begin(key, members, server, slots, now)
-        self._causes.settle(self._episodes.values(), now.at)
+        self._settle(now.at)
         begun = {key: episode for key, episode in self._episodes.items() if episode.state is EpisodeState.PENDING}
         for episode in begun.values():
             self.opened[episode.server.id, episode.kind, episode.severity] += 1
@@ -184,6 +180,11 @@ class EpisodeTracker:
             members.sort(key=lambda pair: pair[1])
         return standing
 
+    def _settle(self, at: int) -> None:
+        causes = self._causes.settle(self._episodes.values(), at)
+        for episode in self._episodes.values():
+            episode.root, episode.pages, episode.causes = causes[episode.id]
+
     def _begin(
         self, key: EpisodeKey, members: list[tuple[Finding, int]], server: Server, slots: Slots | None, now: Moment
     ) -> None:
@@ -216,7 +217,7 @@ class EpisodeTracker:
         severity = _severity(episode)
         if severity > episode.severity:
             episode.severity = severity
-            self._causes.settle(self._episodes.values(), now.at)  # a higher severity may wake somebody
+            self._settle(now.at)  # a higher severity may wake somebody
             return [self._tell("updated", episode, "severity", now)]
         told = now.at - episode.updated_at
         if episode.pages and not episode.told_page:
@@ -274,12 +275,8 @@ class EpisodeTracker:
         return FLAP_HOLD if is_flapping else HOLD
 
     def _miss(self, key: EpisodeKey, episode: Episode, now: Moment) -> list[EpisodeEvent]:
-        begun = self._restored.get(key)
-        if begun is not None:  # it is dated by what an earlier run saw; this one must have had the time to see it
-            seen = max(begun, self._server_seen.get(key[0], 0))
-            if now.at - begun < (RESTORED_FOR if seen < now.at else RESTORED_HOLD):
-                return []
-            del self._restored[key]
+        if self._earlier.is_awaited(key):
+            return []
         seen = self._server_seen.get(key[0], 0)
         if seen < now.at:  # the server was not looked at: absence says nothing yet
             return [self._end(key, episode, "lost_from_sight", now)] if now.at - seen >= LOST_AFTER else []

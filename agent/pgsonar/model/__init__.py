@@ -5,11 +5,11 @@ CLOCK_BOOTTIME (the clock of /proc/PID/stat, which goes on during suspend and ne
 are nanoseconds since the epoch. A `Moment` carries both.
 """
 
-from pgsonar.model.backends import LOCAL_HOST, Activity, Backend, BackendKind, BackendSighting, Title
+from pgsonar.model.backends import LOCAL_HOST, LOGIN_ACTIVITIES, Activity, Backend, BackendKind, BackendSighting, Title
 from pgsonar.model.connections import ClientProcess, ClientSide, Connection, Destination
 from pgsonar.model.lacks import Lack, Part
 from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Member, Severity, Slots
-from pgsonar.model.moments import SECOND, Moment
+from pgsonar.model.moments import MILLISECOND, SECOND, Moment
 from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerEnds, PoolerReading, PoolerServer, Pooling, Via
 from pgsonar.model.resources import Resource
 from pgsonar.model.servers import Limits, LogCounts, Server
@@ -19,6 +19,8 @@ from pgsonar.model.sockets import ChangeKind, Details, Endpoint, ScanStats, Sock
 
 __all__ = [
     "LOCAL_HOST",
+    "LOGIN_ACTIVITIES",
+    "MILLISECOND",
     "SECOND",
     "Activity",
     "Backend",

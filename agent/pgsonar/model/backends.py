@@ -59,21 +59,28 @@ class Activity:
     INITIALIZING = "initializing"
 
 
+LOGIN_ACTIVITIES = frozenset({Activity.AUTHENTICATION, Activity.STARTUP, Activity.INITIALIZING})
+
+
 @dataclass(slots=True)
 class Backend:
-    """A child of the postmaster followed in time. Its identity is (pid, started): pids return."""
+    """A child of the postmaster followed in time. Its identity is (pid, started): pids return.
+
+    tracking.backends alone changes one; what the four fields mean that say since when it stands still, and who asks
+    for what, is told by tracking.stillness.
+    """
 
     server: str
     pid: int
     started: int
     title: Title
     first_seen: int
-    activity_since: int  # last entry into this activity
-    still_since: int  # as activity_since, but also moved forward when context switches or queues moved in between
+    activity_since: int  # the last entry into this activity
+    still_since: int  # the last movement of title, process or socket
     seen_at: int
     switches: int | None = None
-    still_before: int | None = None  # what still_since was before the process moved, while it is not known what for
-    was_woken: bool = False  # it has moved once without anything to do, in this activity
+    still_before: int | None = None  # while the last movement is in doubt: the one before
+    was_woken: bool = False  # in this activity the server has woken it once
     connection: Connection | None = None
     socket_lost_at: int | None = None  # its connection left the kernel's tables while it runs on
     session: Session | None = None  # what a login last told of it

@@ -46,8 +46,7 @@ class ClientProcess(NamedTuple):
 class Connection:
     """A socket followed in time.
 
-    connections.ConnectionTable follows it, correlation.Correlation notes that its backend has ended,
-    attribution.Attribution its client, dating.date_back how old it was at first sight; nobody else changes one.
+    tracking.connections alone changes one.
     """
 
     id: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SECOND = 1_000_000_000  # ns
+MILLISECOND = 1_000_000  # ns
 
 
 class Moment(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+from pgsonar.model.moments import MILLISECOND
+
 
 class TcpState(IntEnum):
     """Socket states by the kernel's number (include/net/tcp_states.h); `spelling` is OpenTelemetry's."""
@@ -82,6 +84,26 @@ class Details(NamedTuple):
     retransmitted: int
     not_sent: int
     rtt: int  # us
+
+    @property
+    def moved_at(self) -> int:
+        """When the last byte went either way."""
+        return self.at - min(self.last_sent, self.last_received) * MILLISECOND
+
+    @property
+    def received_at(self) -> int:
+        """When the last byte came."""
+        return self.at - self.last_received * MILLISECOND
+
+    @property
+    def acknowledged_at(self) -> int:
+        """When the peer last acknowledged something; of a connection that it has closed, its end at the latest."""
+        return self.at - self.last_ack * MILLISECOND
+
+    @property
+    def stood_at(self) -> int:
+        """The earliest instant at which something is known to have happened on it."""
+        return self.at - max(self.last_sent, self.last_received, self.last_ack) * MILLISECOND
 
 
 class ChangeKind(IntEnum):

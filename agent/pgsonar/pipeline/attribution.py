@@ -12,6 +12,8 @@ from dataclasses import replace
 from pgsonar.model import LOCAL_HOST, SECOND, Backend, Connection, Finding, Sight
 from pgsonar.pipeline.world import ClientSource
 from pgsonar.sources.clients import Hop, LocalEnd
+from pgsonar.tracking.backends import note_local_client
+from pgsonar.tracking.connections import note_client
 from pgsonar.tracking.poolers import PoolerTable
 
 # A client that was not found is looked for again: soon while it is young, since its process may have just begun.
@@ -49,14 +51,13 @@ class Attribution:
         found = self._finder.find(hops.keys() | behind.keys()) if hops or behind else {}
         for hop, client in found.items():
             if hop in hops:
-                hops[hop].client, hops[hop].looked_for_client_at = client, at
-                hops[hop].is_astray = hop in self._finder.astray
+                note_client(hops[hop], client, at, is_astray=hop in self._finder.astray)
             if hop in behind:
                 self._poolers.note_process(behind[hop], client, at)
         local = {LocalEnd(b.pid, b.inodes or ()): b for b in backends if _is_local_and_due(b, at)}
         ends = self._finder.find_local(local) if local else {}
         for end, client in ends.items():
-            local[end].local_client, local[end].looked_for_client_at = client, at
+            note_local_client(local[end], client, at)
         return len(found) == len(hops.keys() | behind.keys()) and len(ends) == len(local)
 
     def name_outgoing(self, connections: Iterable[Connection], at: int) -> bool:
@@ -64,7 +65,7 @@ class Attribution:
         hops = {Hop(c.netns, c.socket.remote, c.socket.local): c for c in connections if _is_due(c, at)}
         found = self._finder.find(hops, in_place=True) if hops else {}
         for hop, client in found.items():
-            hops[hop].client, hops[hop].looked_for_client_at = client, at
+            note_client(hops[hop], client, at)
         return len(found) == len(hops)
 
 

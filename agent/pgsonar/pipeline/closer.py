@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from pgsonar.model import SECOND, Backend, Connection, TcpState
 from pgsonar.pipeline.world import SocketSource
-from pgsonar.tracking.backends import settle_doubt
 from pgsonar.tracking.connections import ConnectionTable
+from pgsonar.tracking.stillness import is_doubted, settle_doubt
 
 OFTEN = 2 * SECOND  # between two looks while bytes wait, or a session is in doubt
 SELDOM = 3 * SECOND
@@ -38,13 +38,12 @@ class CloserLook:
 
     def look(self, namespaces: Iterable[int], sessions: Collection[Sessions], at: int) -> None:
         """Looks where it is due, and settles what is in doubt."""
-        doubted = {one.netns for one in sessions if any(backend.still_before is not None for backend in one.backends)}
+        doubted = {one.netns for one in sessions if any(map(is_doubted, one.backends))}
         for netns in namespaces:
             self._look_at(netns, at, is_doubted=netns in doubted)
         for one in sessions:
             for backend in one.backends:
-                if backend.still_before is not None:
-                    settle_doubt(backend, at, told_at=one.told_at)
+                settle_doubt(backend, at, told_at=one.told_at)
 
     def _look_at(self, netns: int, at: int, *, is_doubted: bool) -> None:
         there = self._connections.of_namespace(netns)

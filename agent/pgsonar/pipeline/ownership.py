@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from pgsonar.model import SECOND, Backend, Server
 from pgsonar.pipeline.world import InodeSource
+from pgsonar.tracking.backends import note_inodes
 
 
 class Ownership:
@@ -40,7 +41,7 @@ class Ownership:
         if inodes is None:
             self._refused.add(server.pid)
             return
-        backend.inodes = inodes
+        note_inodes(backend, inodes)
 
     def _verify_one(self, server: Server, backends: Sequence[Backend], at: int) -> None:
         last, turn = self._verified.get(server.id, (0, 0))

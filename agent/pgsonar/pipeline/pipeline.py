@@ -46,13 +46,14 @@ from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
 from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
-from pgsonar.tracking.backends import BackendTable
+from pgsonar.tracking.backends import BackendTable, attach
 from pgsonar.tracking.client_side import NAMED
 from pgsonar.tracking.connections import ConnectionTable
 from pgsonar.tracking.correlation import Correlation
+from pgsonar.tracking.earlier import EarlierRun
 from pgsonar.tracking.growth import IdleGrowth
 from pgsonar.tracking.poolers import PoolerTable, closed_at
-from pgsonar.tracking.readings import Readings, attach, sightings
+from pgsonar.tracking.readings import Readings, sightings
 from pgsonar.tracking.refusals import SLOTS, Refusals
 
 
@@ -72,18 +73,19 @@ class Pipeline:
         new_id: Callable[[int], int] = random_id,
     ) -> None:
         self.sources = sources
+        self.earlier = EarlierRun()
         self.connections = ConnectionTable(reporter.places)
         self.backends = BackendTable()
-        self.correlation = Correlation()
+        self.correlation = Correlation(self.earlier)
         self.readings = Readings()
-        self.poolers = PoolerTable()
+        self.poolers = PoolerTable(self.earlier)
         self.logs: dict[str, LogCounts] = {}
         self.log_problems: list[str] = []
         self.refusals = Refusals()
         self.attribution = Attribution(sources.clients, self.poolers)
         self.discovery = Discovery(sources, self.readings, self.poolers)
-        self.growth = IdleGrowth(who, idle_after=0, window=1)
-        self.episodes = EpisodeTracker(new_id)
+        self.growth = IdleGrowth(who, self.earlier, idle_after=0, window=1)
+        self.episodes = EpisodeTracker(new_id, self.earlier)
         self._judge_by(leaks)
         self._ownership = Ownership(sources.owners)
         self._closer = CloserLook(sources.sampler, self.connections)
@@ -313,14 +315,8 @@ class Pipeline:
     def resume(self, episodes: Iterable[Episode], at: int) -> None:
         """Goes on with what an earlier run of the agent left open."""
         episodes = list(episodes)
-        self.episodes.restore(episodes, at)
-        for episode in episodes:
-            if episode.kind == "idle_leak":
-                self.growth.restore(episode.server.id, episode, at)
-            if episode.kind == "orphaned_backend_no_socket":
-                self.correlation.restore(episode)
-            if episode.kind == "pooler_forgotten_server":
-                self.poolers.restore(episode)
+        self.earlier.leave(episodes, at)
+        self.episodes.restore(episodes)
 
     def stop(self, now: Moment, *, ends: bool = True) -> None:
         """Sends the last metrics. What is open ends, unless another run will go on with it."""

@@ -24,6 +24,7 @@ from pgsonar.sources import entries, recorded
 from pgsonar.sources.answers import Answers
 from pgsonar.sources.entries import AnyFact, Entry, KeyFrame, Stage, Tick
 from pgsonar.sources.recording import Header, Recording
+from pgsonar.tracking.backends import bind
 
 PROGRESS = 1000  # entries between two signs of life
 
@@ -80,7 +81,7 @@ class Player:
             self._answers.connections.setdefault(one.netns, {})[one.id] = one.opened_at, one.socket
         for backend in frame.backends:
             if backend.connection is not None:  # one that has closed is nowhere else
-                backend.connection = connections.get(backend.connection.id, backend.connection)
+                bind(backend, connections.get(backend.connection.id, backend.connection))
         self._pipeline.connections.recall(frame.connections)
         self._pipeline.backends.recall(frame.backends)
         self._pipeline.discover(frame.moment)

@@ -1,26 +1,18 @@
 """The children of the postmasters followed in time.
 
-The rule: a title alone proves nothing. A transaction of short statements shows `idle in transaction` in every sample,
-so a backend counts as still only since the last time its title, its voluntary context switches or its queues moved. And
-a context switch alone proves little: servers wake sessions that have nothing to do. What moved is in doubt until bytes
-on the socket, or a login, tell.
+The rule: this module alone changes a Backend. Others find out (which socket is its, what a login says of it, whether a
+pooler stands before it, who its client is) and say so here; since when it stands still is for `stillness` to tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgsonar.model import SECOND, Activity, Backend, BackendSighting
+from pgsonar.model import SECOND, Backend, BackendSighting, ClientProcess, Connection, DatabaseReading, Via
+from pgsonar.tracking import stillness
 
-MILLISECOND = 1_000_000  # ns
-# TCP_INFO is read every few seconds, a login asked every 15: what neither has told by then has moved.
-DOUBT, DOUBT_OF_LOGIN = 10 * SECOND, 60 * SECOND
-SLACK = 100 * MILLISECOND  # between bytes and the look that sees the switch they caused
-# Since PostgreSQL 15 a session with statistics to flush is woken once, up to 10 s after its last statement
-# (PGSTAT_IDLE_INTERVAL, src/backend/utils/activity/pgstat.c).
-WOKEN_WITHIN = 11 * SECOND
-
-LOGIN_ACTIVITIES = frozenset({Activity.AUTHENTICATION, Activity.STARTUP, Activity.INITIALIZING})
+# A backend notes its start after its fork: a little, on a busy machine seconds. Pids do not return that soon.
+BEFORE_FORK, AFTER_FORK = SECOND // 2, 5 * SECOND
 
 
 class BackendTable:
@@ -52,9 +44,7 @@ class BackendTable:
 
 
 def _first_sight(server: str, sighting: BackendSighting) -> Backend:
-    # A login that is under way at first sight has been under way since the fork; any other activity since nobody knows
-    # when, at the earliest now.
-    since = sighting.started if sighting.title.activity in LOGIN_ACTIVITIES else sighting.at
+    since = stillness.begun_at(sighting)
     return Backend(
         server=server,
         pid=sighting.pid,
@@ -71,58 +61,57 @@ def _first_sight(server: str, sighting: BackendSighting) -> Backend:
 
 def _next_sight(backend: Backend, sighting: BackendSighting) -> Backend:
     if sighting.title is not backend.title and sighting.title != backend.title:
-        backend.activity_since = backend.still_since = sighting.at
+        stillness.note_activity(backend, sighting.at)
         backend.title = sighting.title
         backend.switches = sighting.switches
-        backend.still_before, backend.was_woken = None, False
     elif sighting.switches is not None:  # they are not read at every look
         if backend.switches is not None and backend.switches != sighting.switches:
-            _move(backend, sighting.switches - backend.switches, sighting.at)
+            stillness.note_switches(backend, sighting.switches - backend.switches, sighting.at)
         backend.switches = sighting.switches
     backend.seen_at = sighting.at
     return backend
 
 
-def quiet_since(backend: Backend) -> int:
-    """Since when no byte went either way between a backend and its client, as far as is known.
-
-    TCP_INFO tells that of the socket. Else nothing the process did since is taken for it, though an idle process may
-    be woken by others.
-    """
-    told = backend.connection.details if backend.connection is not None else None
-    if told is None:
-        return backend.still_since
-    moved = told.at - min(told.last_sent, told.last_received) * MILLISECOND
-    # What began after TCP_INFO was read, the title tells.
-    return moved if backend.activity_since <= told.at else max(moved, backend.activity_since)
+# --- what others find out --------------------------------------------------------------------------------------------
 
 
-def _move(backend: Backend, switches: int, at: int) -> None:
-    """The process has run: for its client, or because the server woke it."""
-    can_be_told = backend.session is not None or (
-        backend.connection is not None and backend.connection.details is not None
-    )
-    if can_be_told:
-        backend.still_before = backend.still_since if backend.still_before is None else backend.still_before
-    elif switches == 1 and not backend.was_woken and at - backend.activity_since < WOKEN_WITHIN:
-        backend.was_woken = True  # nothing tells: once it is taken for the server's doing
-        return
-    backend.still_since = at
+def bind(backend: Backend, connection: Connection | None) -> None:
+    """This is its connection; None: it is met anew, under another number."""
+    backend.connection = connection
 
 
-def settle_doubt(backend: Backend, at: int, *, told_at: int | None) -> None:
-    """Decides what a backend has moved for, once that is told. `told_at` is when its session was, by a login."""
-    moved, before = backend.still_since, backend.still_before
-    if before is None:
-        return
-    details = backend.connection.details if backend.connection is not None else None
-    session = backend.session
-    last: int | None = None  # the last time it did something for its client
-    if details is not None and details.at >= moved:
-        last = details.at - min(details.last_sent, details.last_received) * MILLISECOND
-    elif session is not None and session.state_since is not None and told_at is not None and told_at >= moved:
-        last = session.state_since
-    if last is not None and last < moved - SLACK:
-        backend.still_since = max(before, min(last, moved))
-    if last is not None or at - moved >= (DOUBT if session is None else DOUBT_OF_LOGIN):
-        backend.still_before = None
+def follow(backend: Backend) -> None:
+    """Takes in what has become of its connection."""
+    stillness.note_bytes(backend)
+    if backend.connection is not None and backend.connection.closed_at is not None:
+        note_lost(backend, backend.connection.closed_at)
+
+
+def note_lost(backend: Backend, at: int | None) -> None:
+    """Its connection has left the kernel's tables; None: it is not known to have."""
+    if backend.socket_lost_at is None:
+        backend.socket_lost_at = at
+
+
+def attach(backends: Iterable[Backend], reading: DatabaseReading | None) -> None:
+    """Gives each backend its session, or takes an old one away."""
+    sessions = {session.pid: session for session in reading.sessions} if reading is not None else {}
+    for backend in backends:
+        session = sessions.get(backend.inner_pid)
+        is_same = session is not None and -BEFORE_FORK < session.started - backend.started < AFTER_FORK
+        backend.session = session if is_same else None
+
+
+def note_way(backend: Backend, via: Via | None) -> None:
+    """The pooler it came through; None: no pooler."""
+    backend.via = via
+
+
+def note_inodes(backend: Backend, inodes: tuple[int, ...]) -> None:
+    """The sockets it has open."""
+    backend.inodes = inodes
+
+
+def note_local_client(backend: Backend, client: ClientProcess | None, at: int) -> None:
+    """Who is at the other end of its unix socket; None: nobody was found."""
+    backend.local_client, backend.looked_for_client_at = client, at

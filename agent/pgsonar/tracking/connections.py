@@ -1,7 +1,7 @@
 """The sockets followed in time.
 
-The rule: the table is the only owner of mutable Connections, and it believes the sampler: what is not reported changed
-has not changed. A closed connection is kept for a while, so that a backend whose title is read late still finds it.
+The rule: this module alone changes a Connection, and it believes the sampler: what is not reported changed has not
+changed. A closed connection is kept for a while, so that a backend whose title is read late still finds it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,19 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 
-from pgsonar.model import SECOND, ChangeKind, Connection, Details, Endpoint, Socket, TcpState, Transferred
+from pgsonar.model import (
+    SECOND,
+    ChangeKind,
+    ClientProcess,
+    Connection,
+    Details,
+    Endpoint,
+    Socket,
+    TcpState,
+    Transferred,
+)
 from pgsonar.tracking.churn import Churn
 
-MILLISECOND = 1_000_000  # ns
 UNANSWERED = 5  # retransmissions in a row that make a peer silent: some 8 s after a link was cut
 _HELD = frozenset({TcpState.SYN_RECEIVED, TcpState.ESTABLISHED, TcpState.CLOSE_WAIT})  # by both ends, or by ours
 KEEP_CLOSED = 10 * SECOND  # titles are read four times a second; ten seconds forgive a stalled agent
@@ -95,9 +104,7 @@ class ConnectionTable:
             before, connection.details = connection.details, told
             if connection.socket.state == TcpState.CLOSE_WAIT and connection.state_since == connection.opened_at:
                 # What had closed when it was met did so no later than its last acknowledgement.
-                connection.opened_at = connection.state_since = min(
-                    connection.state_since, told.at - told.last_ack * MILLISECOND
-                )
+                connection.opened_at = connection.state_since = min(connection.state_since, told.acknowledged_at)
             connection.compared_at = max(connection.compared_at, told.at)
             if before is not None and connection.unsent_since is not None and told.bytes_sent != before.bytes_sent:
                 connection.unsent_since = told.at
@@ -202,3 +209,27 @@ def _note_waiting(connection: Connection, socket: Socket, at: int) -> None:
     connection.silent_since = (connection.silent_since or at) if is_silent else None
     connection.unsent_since = (connection.unsent_since or at) if socket.tx_queue else None
     connection.unread_since = (connection.unread_since or at) if socket.rx_queue else None
+
+
+# --- what others find out --------------------------------------------------------------------------------------------
+
+
+def note_client(connection: Connection, client: ClientProcess | None, at: int, *, is_astray: bool = False) -> None:
+    """Who is at its client's end, None: nobody was found. `is_astray`: nor has anybody here that address of ours."""
+    connection.client, connection.looked_for_client_at = client, at
+    connection.is_astray = is_astray
+
+
+def note_left(connection: Connection, *, is_left: bool) -> None:
+    """Whether the backend that it was bound to has ended, so that nobody owns it until the next scan."""
+    connection.is_left = is_left
+
+
+def note_age(connection: Connection) -> None:
+    """Gives what stood already at first sight the age that TCP_INFO tells."""
+    told = connection.details
+    if told is None:
+        return
+    connection.opened_at = min(connection.opened_at, told.stood_at)
+    if connection.socket.state == TcpState.CLOSE_WAIT:
+        connection.state_since = min(connection.state_since, told.acknowledged_at)

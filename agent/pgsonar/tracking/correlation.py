@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Episode, Server
-from pgsonar.tracking.connections import ConnectionTable
+from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Server
+from pgsonar.tracking import backends as processes
+from pgsonar.tracking.connections import ConnectionTable, note_left
+from pgsonar.tracking.earlier import EarlierRun
 
 START_SLACK = 50_000_000  # ns: a process start time is known to one clock tick (10 ms), the scan's to its own duration
 
@@ -19,15 +21,10 @@ START_SLACK = 50_000_000  # ns: a process start time is known to one clock tick 
 class Correlation:
     """Binds backends to connections, and counts what does not agree."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: EarlierRun) -> None:
+        self._earlier = earlier
         self.disagreements: dict[str, int] = defaultdict(int)  # by server: title and inode name different sockets
         self._bound: dict[str, dict[int, Connection]] = {}  # by server and number, at the last look
-        self._lost: dict[tuple[str, int, int], int] = {}  # (server, pid, client's port): an earlier run saw it vanish
-
-    def restore(self, episode: Episode) -> None:
-        """Goes on with backends whose connections an earlier run saw leave the kernel's tables."""
-        for member in episode.members:
-            self._lost[episode.server.id, member.pid or 0, member.port or 0] = member.onset
 
     def forget(self, server: str) -> None:
         """A server is gone."""
@@ -37,14 +34,13 @@ class Correlation:
         """Their namespaces are watched anew: what they were bound to is met under another number."""
         for backend in backends:
             if backend.connection is not None and backend.connection.closed_at is None:
-                backend.connection = None
+                processes.bind(backend, None)
         self._bound.clear()
 
     def bind(self, server: Server, backends: Iterable[Backend], table: ConnectionTable) -> None:
         """Binds what is not bound yet, and follows what is.
 
-        `still_since` moves with the queues; a closed connection under a living backend is noted, and one whose backend
-        has ended.
+        A closed connection under a living backend is noted, and one whose backend has ended.
         """
         if server.port is None:
             return
@@ -57,24 +53,20 @@ class Correlation:
                     by_inode = _by_inode(server, table)
                 found = self._find(server, backend, table, by_inode or {}, taken)
                 if found is not None:
-                    backend.connection = found
+                    processes.bind(backend, found)
                     taken.add(found.id)
-            connection = backend.connection
-            if connection is None:
-                if self._lost and backend.socket_lost_at is None:
-                    backend.socket_lost_at = self._lost.pop((server.id, backend.pid, backend.title.port or 0), None)
-                continue
-            if connection.moved_at > connection.opened_at:  # to be met is no movement
-                backend.still_since = max(backend.still_since, connection.moved_at)
-            if connection.closed_at is not None and backend.socket_lost_at is None:
-                backend.socket_lost_at = connection.closed_at
+            if backend.connection is not None:
+                processes.follow(backend)
+            elif backend.socket_lost_at is None and not self._earlier.is_over:
+                lost_at = self._earlier.socket_lost_at(server.id, backend.pid, backend.title.port)
+                processes.note_lost(backend, lost_at)
         self._note_left(server, backends)
 
     def _note_left(self, server: Server, backends: list[Backend]) -> None:
         """A process that ends takes its socket with it, and the next scan sees that: until then nobody owns the row."""
         bound = {b.connection.id: b.connection for b in backends if b.connection is not None}
         for number, connection in (self._bound.get(server.id, {}) | bound).items():
-            connection.is_left = number not in bound
+            note_left(connection, is_left=number not in bound)
         self._bound[server.id] = bound
 
     def _find(

@@ -10,25 +10,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from pgsonar.model import SECOND, Activity, Backend, BackendKind, Episode, Growth, Process
-from pgsonar.tracking.backends import quiet_since
+from pgsonar.model import SECOND, Activity, Backend, BackendKind, Growth, Process
+from pgsonar.tracking.earlier import EarlierRun
+from pgsonar.tracking.stillness import quiet_since
 
 WINDOWS = 3  # in a row
 LOOK = 5 * SECOND  # between two looks, or a tenth of a window
 _LIFETIMES = 100  # remembered of one kind
 _P99 = 0.99
 _REMEMBERED = 256  # kinds of one server, beside those that are there
-
-
-class _Restored(NamedTuple):
-    """Growth of an earlier run."""
-
-    pids: frozenset[int]
-    onset: int
-    figures: list[int]  # normal, opened, closed
-    at: int
 
 
 @dataclass(slots=True)
@@ -62,11 +53,11 @@ class _Kind:
 class IdleGrowth:
     """Follows the idle connections of every server, window by window."""
 
-    def __init__(self, who: Callable[[Backend], str], *, idle_after: int, window: int) -> None:
+    def __init__(self, who: Callable[[Backend], str], earlier: EarlierRun, *, idle_after: int, window: int) -> None:
         """`who` names the kind a backend is of; times are in ns."""
         self._who = who
         self._kinds: dict[str, dict[str, _Kind]] = {}
-        self._restored: dict[str, list[_Restored]] = {}
+        self._earlier = earlier
         self._last: dict[str, tuple[int, dict[str, Growth]]] = {}  # by server: the last look, and what came of it
         self.configure(idle_after=idle_after, window=window)
 
@@ -97,8 +88,7 @@ class IdleGrowth:
             if kind is None:
                 kind = kinds[name] = _Kind(at)
             members = self._look(kind, there.get(name, {}), at)
-            if self._restored.get(server):
-                self._go_on(server, kind, kind.there)
+            self._go_on(server, kind)
             if kind.is_growing and members:
                 idle, opened, closed = kind.at_onset
                 everybody = len(kind.there)
@@ -106,23 +96,12 @@ class IdleGrowth:
         _forget_some(kinds)
         return growing
 
-    def restore(self, server: str, episode: Episode, at: int) -> None:
-        """Goes on with growth that an earlier run saw, of the kind that has its members: three flat windows end it."""
-        told = episode.findings[0].evidence
-        figures = [int(told.get(f"pgsonar.leak.{name}", 0)) for name in ("normal", "opened", "closed")]
-        pids = frozenset(member.pid for member in episode.members if member.pid is not None)
-        self._restored.setdefault(server, []).append(_Restored(pids, episode.onset, figures, at))
-
-    def _go_on(self, server: str, kind: _Kind, there: Iterable[Process]) -> None:
-        """What was restored is of the kind that its members are of."""
-        present = {pid for pid, _ in there}
-        for restored in self._restored.get(server, []):
-            if not present.isdisjoint(restored.pids):
-                normal, opened, closed = restored.figures
-                kind.grown, kind.onset = WINDOWS, restored.onset
-                kind.at_onset = normal, kind.opened - opened, kind.closed - closed
-                self._restored[server].remove(restored)
-                return
+    def _go_on(self, server: str, kind: _Kind) -> None:
+        """What an earlier run saw grow is of the kind that its members are of; three flat windows end it."""
+        left = self._earlier.growth(server, {pid for pid, _ in kind.there})
+        if left is not None:
+            kind.grown, kind.onset = WINDOWS, left.onset
+            kind.at_onset = left.normal, kind.opened - left.opened, kind.closed - left.closed
 
     def forget(self, server: str) -> None:
         """Drops a server that is gone."""

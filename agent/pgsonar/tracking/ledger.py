@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from pgsonar.model import (
     LOCAL_HOST,
+    LOGIN_ACTIVITIES,
     SECOND,
     Activity,
     Backend,
@@ -22,7 +23,6 @@ from pgsonar.model import (
     Server,
     TcpState,
 )
-from pgsonar.tracking.backends import LOGIN_ACTIVITIES
 
 HOLDERS = ("session", "authenticating", "starting", "orphan", "unaccounted")
 FORK_SLACK = SECOND // 20  # a start time is known to a clock tick (10 ms), and what has just forked is not listed yet

@@ -18,7 +18,6 @@ from pgsonar.model import (
     ClientProcess,
     Connection,
     Endpoint,
-    Episode,
     Pool,
     Pooler,
     PoolerClient,
@@ -30,6 +29,8 @@ from pgsonar.model import (
     TcpState,
     Via,
 )
+from pgsonar.tracking.backends import note_way
+from pgsonar.tracking.earlier import EarlierRun
 
 LONG_WAIT = 5.0  # seconds of the oldest waiting client: below, a pool is merely in use
 
@@ -40,13 +41,13 @@ _WILDCARDS = {"0.0.0.0", "::"}  # noqa: S104 - compared with
 class PoolerTable:
     """The poolers of this host, and what consoles told last, also those of poolers elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: EarlierRun) -> None:
+        self._earlier = earlier
         self.poolers: dict[str, Pooler] = {}
         self.ends: dict[str, PoolerEnds] = {}  # by pooler: its ends of connections to databases
         self.ends_at = 0  # when these were read
         self._readings: dict[Endpoint, tuple[PoolerReading, int]] = {}
         self._processes: dict[tuple[Endpoint, str, Endpoint], ClientProcess | None] = {}
-        self._forgotten: dict[tuple[str, int], str] = {}  # by server and pid: the pooler's label
         self._waiting: dict[Endpoint, dict[tuple[str, str], int]] = {}
         self._held: dict[Endpoint, dict[tuple[str, str, str], int]] = {}  # by (ptr, link, last request) of clients
 
@@ -108,11 +109,6 @@ class PoolerTable:
         own = [reading for reading in there if reading.endpoint.address.startswith("/")]
         return _together(own if len(pooler.pids) > 1 and own else there[:1]) if there else None
 
-    def restore(self, episode: Episode) -> None:
-        """Goes on with sessions that an earlier run knew a pooler to have forgotten: no console tells of them now."""
-        for member in episode.members:
-            self._forgotten[episode.server.id, member.pid or 0] = episode.identity
-
     def ends_of(self, pooler: Pooler) -> PoolerEnds:
         """Its ends, as they were read last."""
         return self.ends.get(pooler.id, PoolerEnds({}))
@@ -142,19 +138,21 @@ class PoolerTable:
             if known is not None and (end is not None or known[1].user == backend.title.user):
                 reading, one = known
                 client = clients.get((reading.endpoint, one.link)) if one.link else None
-                backend.via = Via(self._label(reading), client, self._process(reading.endpoint, client))
+                note_way(backend, Via(self._label(reading), client, self._process(reading.endpoint, client)))
             elif near := next((local_owner[i] for i in backend.inodes or () if i in local_owner), None):
-                backend.via = Via(self.poolers[near].label)
+                note_way(backend, Via(self.poolers[near].label))
             elif end in owner:
-                backend.via = Via(self.poolers[owner[end]].label)
+                note_way(backend, Via(self.poolers[owner[end]].label))
             elif backend.via is not None:  # who holds it now, nobody tells
-                backend.via = Via(backend.via.pooler)
+                note_way(backend, Via(backend.via.pooler))
 
     def _recall(self, server: Server, backends: Iterable[Backend]) -> None:
+        if self._earlier.is_over:
+            return
         for backend in backends:
-            if self._forgotten and backend.via is None and _is_closed(backend):
-                label = self._forgotten.pop((server.id, backend.pid), None)
-                backend.via = Via(label, has_forgotten=True) if label is not None else None
+            if backend.via is None and _is_closed(backend):
+                label = self._earlier.forgetful_pooler(server.id, backend.pid)
+                note_way(backend, Via(label, has_forgotten=True) if label is not None else None)
 
     def judge(self, backends: Iterable[Backend], at: int) -> None:
         """Marks sessions whose pooler has closed the connection and owns no end of it any more."""
@@ -166,7 +164,7 @@ class PoolerTable:
                 continue
             end = backend.connection.socket.remote
             is_held = end in live or any(one == end and told_at > since for one, told_at in listed)
-            backend.via = backend.via._replace(has_forgotten=not is_held)
+            note_way(backend, backend.via._replace(has_forgotten=not is_held))
 
     def hops(self, backend: Backend, at: int) -> tuple[int, Endpoint, Endpoint] | None:
         """The application's connection behind a backend (namespace, pooler's end, application's end), to look for."""
@@ -187,7 +185,7 @@ class PoolerTable:
         for reading in self.readings(at):
             if client in reading.clients:
                 self._processes[reading.endpoint, client.ptr, Endpoint(client.address, client.port)] = process
-        backend.via = backend.via._replace(process=process)
+        note_way(backend, backend.via._replace(process=process))
 
     def _process(self, endpoint: Endpoint, client: PoolerClient | None) -> ClientProcess | None:
         if client is None or client.address is None or client.port is None:

@@ -25,8 +25,6 @@ from pgsonar.model import (
 from pgsonar.tracking.ledger import Reconciliation
 
 START_SLACK = 3 * SECOND  # pg_postmaster_start_time() is read after recovery's first steps, and clocks are slewed
-# A backend notes its start after its fork: a little, on a busy machine seconds. Pids do not return that soon.
-BEFORE_FORK, AFTER_FORK = SECOND // 2, 5 * SECOND
 _REMOTE = (
     "sockets, process titles and logins under way: the server does not run on this host (run pgsonar beside it to see "
     "them)"
@@ -130,15 +128,6 @@ def remote_server(reading: DatabaseReading) -> Server:
         limits=reading.limits,
         missing=(_REMOTE, *reading.missing),
     )
-
-
-def attach(backends: Iterable[Backend], reading: DatabaseReading | None) -> None:
-    """Gives each backend its session, or takes an old one away."""
-    sessions = {session.pid: session for session in reading.sessions} if reading is not None else {}
-    for backend in backends:
-        session = sessions.get(backend.inner_pid)
-        is_same = session is not None and -BEFORE_FORK < session.started - backend.started < AFTER_FORK
-        backend.session = session if is_same else None
 
 
 def sightings(reading: DatabaseReading) -> list[BackendSighting]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pgsonar.episodes.verdicts import Verdict
 from pgsonar.model import LOCAL_HOST, Activity, Backend, Sight, TcpState
 from pgsonar.signals.words import age
-from pgsonar.tracking.dating import is_dated
 from pgsonar.tracking.ledger import holder_of
+from pgsonar.tracking.stillness import is_dated
 from pgsonar.views.layout import fit, wrap
 
 # (letter, name), in the order in which the bar shows them.

@@ -12,7 +12,7 @@ from pgsonar.episodes.verdicts import Seen, Verdict
 from pgsonar.model import Activity, Backend, BackendKind, Connection, Server, Sight, TcpTimer
 from pgsonar.signals.advice import next_step
 from pgsonar.signals.words import age, count, out_of
-from pgsonar.tracking.dating import is_dated
+from pgsonar.tracking.stillness import is_dated
 from pgsonar.views.layout import wrap
 
 SHOWN = 5  # causes
