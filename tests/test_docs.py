@@ -61,6 +61,10 @@ def test_what_is_made_from_code_is_as_the_code_has_it_now(name):
     assert table == documents.tables()[name], "run `make docs`"
 
 
+def test_the_number_of_kinds_is_what_it_is():
+    assert re.findall(r"(\d+) kinds", TEXT["README.md"]) == [str(len(KINDS))]
+
+
 def test_every_mark_has_something_to_stand_between():
     assert {name for text in TEXT.values() for name in documents.marked(text)} == documents.tables().keys()
 
