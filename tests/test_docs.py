@@ -53,7 +53,7 @@ def prose(text):
 # --- what is made from something else ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", documents.tables())
+@pytest.mark.parametrize("name", [name for text in TEXT.values() for name in documents.marked(text)])
 def test_what_is_made_from_code_is_as_the_code_has_it_now(name):
     (page,) = [text for text in TEXT.values() if name in documents.marked(text)]
     _, table, _ = documents.between(page, name)
