@@ -8,7 +8,7 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends lint bench soak healthy sanitize fuzz score scenarios storm scale wheel readme clean
+.PHONY: help demo test test-backends lint bench soak healthy sanitize fuzz score scenarios storm scale wheel docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ lint: $(VENV)/.test ## check style and types
 
 bench: $(VENV)/.bench ## measure everything beside its goal, half an hour (SHORT=1: three minutes; needs root)
 	$(BIN)/python -m pytest benchmarks -p no:randomly --benchmark-columns=min,median,stddev,rounds $(if $(SHORT),--short)
-	$(if $(SHORT),,$(MAKE) --no-print-directory readme)
+	$(if $(SHORT),,$(MAKE) --no-print-directory docs)
 
 soak: $(VENV)/.bench ## an hour of sessions that come and go: the agent's memory (needs root)
 	PGSONAR_CHURN_MINUTES=60 $(BIN)/python -m pytest benchmarks/test_agent.py -k churn -p no:randomly
@@ -74,8 +74,8 @@ wheel: $(VENV)/.test ## build the wheel into dist/
 	if command -v uv >/dev/null; then uv build -q --wheel --out-dir dist .; \
 	else $(BIN)/python -m pip wheel -q --no-deps --wheel-dir dist .; fi
 
-readme: $(VENV)/.test ## write the tables of the README anew
-	$(BIN)/python tests/readme.py
+docs: $(VENV)/.test ## write anew what the README and docs/ have from the code
+	PYTHONPATH=agent:tests/live:tests/scenarios:benchmarks $(BIN)/python tests/documents.py
 
 clean: ## remove what was built, and the environment
 	rm -rf $(VENV) build dist *.egg-info agent/*.egg-info agent/pgsonar/*.so

@@ -122,7 +122,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def keep(rows: list[dict[str, object]]) -> None:
-    """Writes the figures as JSON and as the README's table; those of other runs stay until measured anew."""
+    """Writes the figures as JSON and as docs/performance.md has them; those of other runs stay until measured anew."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / "figures.json"
     old = json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else []

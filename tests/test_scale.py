@@ -3,13 +3,13 @@
 import pytest
 import sizing
 
-import readme
+import documents
 
 TEXT = sizing.DOCUMENT.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sizing.tables())
 def test_a_table_is_what_it_is_made_from(name):
-    _, table, _ = readme.between(TEXT, name)
+    _, table, _ = documents.between(TEXT, name)
 
     assert table == sizing.tables()[name], "run `python benchmarks/sizing.py`"

@@ -17,7 +17,10 @@ MANY = 3  # fewer stuck logins than this, or than a tenth of the ceiling, are a 
 
 
 class AuthStuck:
-    """Finds logins that do not move."""
+    """Finds logins that do not move.
+
+    Warning; high from three, or a tenth of the slots where that is more; critical when no slot is left.
+    """
 
     kind = "auth_stuck"
     after = 5.0

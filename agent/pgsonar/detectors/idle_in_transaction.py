@@ -32,7 +32,11 @@ class Onset(TypedDict):
 
 
 class IdleInTransaction:
-    """Finds transactions left open."""
+    """Finds transactions left open.
+
+    Warning; high while others wait for a lock in the same database, or once a tenth of the slots or half of a pool has
+    stood open for half a minute; info where sessions that began with it run a dump or DDL.
+    """
 
     kind = "idle_in_transaction"
     after = 300.0

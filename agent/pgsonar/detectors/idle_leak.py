@@ -1,7 +1,7 @@
 """Connections that are opened, left idle and never closed: they grow in number until the slots run out.
 
 One look cannot tell them from a pool at rest, and neither can age: what tells is growth, window after window, without
-closes (tracking.growth keeps count). A pooler's own connections to the server are its pool and never a leak of it.
+closes. A pooler's own connections to the server are its pool and never a leak of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from pgsonar.tracking.stillness import quiet_since
 
 @dataclass(frozen=True)
 class IdleLeak:
-    """Finds clients whose idle connections grow in number."""
+    """Finds clients whose idle connections grow in number.
+
+    Warning; info for what idles on purpose: backups, monitoring, schedulers.
+    """
 
     min_members: int = 5
     window: float = 600.0  # seconds

@@ -22,7 +22,10 @@ _DEPARTURES = {
 
 
 class OrphanedBackend:
-    """Finds backends whose client has closed."""
+    """Finds backends whose client has closed.
+
+    High; critical when one waits for a lock.
+    """
 
     kind = "orphaned_backend"
     after = 2.0

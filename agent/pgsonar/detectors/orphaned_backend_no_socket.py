@@ -15,7 +15,10 @@ from pgsonar.model import BackendKind, Finding, Severity, Sight
 
 
 class OrphanedBackendNoSocket:
-    """Finds backends whose socket was reset."""
+    """Finds backends whose socket was reset.
+
+    High; critical when one waits for a lock.
+    """
 
     kind = "orphaned_backend_no_socket"
     after = 2.0

@@ -17,7 +17,10 @@ NEAR = 0.9  # share of the limit of children at which the next client may be ref
 
 
 class PrestartupStuck:
-    """Finds children that wait for a startup packet."""
+    """Finds children that wait for a startup packet.
+
+    Info; critical from nine tenths of the limit of children on.
+    """
 
     kind = "prestartup_stuck"
     after = 5.0

@@ -1,7 +1,7 @@
 """Everything pgsonar sends: metrics, events and spans, each with its sentence.
 
-The rule: the README's table is generated from here and checked. Never a pid, a port, an inode or a single connection's
-address as an attribute of a metric.
+The rule: the table of docs/metrics.md is generated from here and checked. Never a pid, a port, an inode or a single
+connection's address as an attribute of a metric.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SPANS: tuple[tuple[str, str], ...] = (
 
 
 def metric_table() -> str:
-    """The catalog as the Markdown tables of the README."""
+    """The catalog as the Markdown tables of docs/metrics.md."""
     lines = ["| metric | kind | unit | attributes | profile | what it is |", "| --- | --- | --- | --- | --- | --- |"]
     for metric in METRICS:
         attributes = ", ".join(f"`{name}`" for name in metric.attributes) or "-"

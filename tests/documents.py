@@ -1,26 +1,63 @@
-"""Writes the tables of the README that are made from something else: `make readme`. The tests compare the two."""
+"""Writes what the README and docs/ have from the code: `make docs`. The tests compare the two.
 
+The rule: what stands between two marks is made here, and nothing between marks is written by hand. The tables of
+docs/scale.md are made from their measurements by benchmarks/sizing.py.
+"""
+
+import ast
+import re
+from functools import cache
 from pathlib import Path
 
+import sizing
+
+import runbook
+import rungs
 from pgsonar.commands import COMMANDS
+from pgsonar.config.catalog import catalog
 from pgsonar.config.presets import PRESETS
 from pgsonar.signals.catalog import metric_table
+from pgsonar.views.components import component_lines
+from test_layers import HOUSE, ORDER
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
+PARAGRAPH = "\n\n"
+MARK = re.compile(r"<!-- (\w+): begin -->")
 
 
+@cache
 def tables():
-    """By the name that stands in the README's marks."""
+    """By the name that stands in the marks."""
     screen = (ROOT / "tests" / "views" / "scan_80.txt").read_text(encoding="utf-8").strip()
     commands = "\n".join(f"{f'pgsonar {command.name}':<22}# {command.summary}" for command in COMMANDS)
     return {
-        "commands": f"```sh\n{commands}\n```",
+        "commands": f"<!-- not run: run and record go on until they are stopped -->\n```sh\n{commands}\n```",
         "metrics": metric_table(),
         "presets": presets(),
         "screen": f"```text\n{screen}\n```",
+        "folders": folders(),
+        "components": "```text\n" + "\n".join(component_lines(catalog())) + "\n```",
+        "kinds": runbook.kinds_table(),
+        "sections": runbook.sections(),
+        "cases": runbook.cases(),
+        "ladder": rungs.ladder(),
+        "places": rungs.places(),
         "figures": (ROOT / "benchmarks" / "results" / "table.md").read_text(encoding="utf-8").strip(),
+        **sizing.tables(),
     }
+
+
+def folders():
+    """The order of the folders, the highest first: each with what lives there, in its own words."""
+    lines = ["| step | folder | what lives there |", "| --- | --- | --- |"]
+    steps = [[name for name in row if (HOUSE / name).is_dir()] for row in ORDER]
+    for step, names in enumerate(filter(None, steps), 1):
+        for name in names:
+            told = ast.get_docstring(ast.parse((HOUSE / name / "__init__.py").read_text(encoding="utf-8")))
+            lines.append(f"| {step} | `{name}/` | {' '.join(told.partition(PARAGRAPH)[0].split())} |")
+    return "\n".join(lines)
 
 
 def presets():
@@ -75,9 +112,15 @@ def between(text, name):
     return before + begin, table, end + after
 
 
+def marked(text):
+    """The names of the tables in a text."""
+    return MARK.findall(text)
+
+
 if __name__ == "__main__":
-    text = README.read_text(encoding="utf-8")
-    for name, table in tables().items():
-        before, _, after = between(text, name)
-        text = before + table + after
-    README.write_text(text, encoding="utf-8")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in marked(text):
+            before, _, after = between(text, name)
+            text = before + tables()[name] + after
+        page.write_text(text, encoding="utf-8")
