@@ -187,8 +187,8 @@ def _pages(kind: str, severity: Severity, *, members: int = 1, waits: bool = Fal
     )
     settles = causes.Causes()
     settles.settle([episode], START)
-    settles.settle([episode], START + tight_for)
-    return episode.pages
+    told = settles.settle([episode], START + tight_for)
+    return told[episode.id].pages
 
 
 # --- what must be seen, by asking the detector in the dark ------------------------------------------------------------

@@ -31,7 +31,7 @@ from pgsonar.pipeline.pipeline import Pipeline
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.trial import TEST, marked
 from pgsonar.signals.words import count
-from pgsonar.sources.privileges import CAPABILITIES, privileges
+from pgsonar.sources.privileges import CAPABILITIES, ENTERS_NAMESPACES, LOOKS_INTO_PROCESSES, privileges
 from pgsonar.views.doctor import Check, doctor_lines
 from pgsonar.views.scan import BY_LOGIN
 
@@ -187,7 +187,7 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
             f"sockets are read by {scanning['source']}" + (f": {reason}" if reason else ""),
             "less" if scanning["source"] == "procfs" and reason else "ok",
             "ages of idleness, and ends of connections between two scans" if reason else "",
-            "grant CAP_SYS_ADMIN, or run in the server's network namespace" if reason else "",
+            f"grant {ENTERS_NAMESPACES}, or run in the server's network namespace" if reason else "",
         )
     if not sight.server.pid:
         return
@@ -203,7 +203,7 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
             "descriptors of its processes may not be looked into",
             "less",
             "certainty which socket is whose; titles alone join them, which fails where log_hostname is on",
-            "run as the postgres user with its group, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+            f"run as the postgres user with its group, or with {LOOKS_INTO_PROCESSES}",
         )
 
 
@@ -225,7 +225,7 @@ def client_side(pipeline: Pipeline, sources: OpenSources) -> Iterator[Check]:
             "some processes that hold connections may not be looked into",
             "less",
             "which process they belong to",
-            "run as their user, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+            f"run as their user, or with {LOOKS_INTO_PROCESSES}",
         )
 
 

@@ -12,12 +12,13 @@ from pgsonar.model import SECOND, Lack, Server
 from pgsonar.pipeline.discovery import LIMIT_HINT
 from pgsonar.pipeline.namespaces import Place
 from pgsonar.pipeline.pipeline import Pipeline
+from pgsonar.sources.privileges import LOOKS_INTO_PROCESSES
 
 # What sources say is missing names the privilege that would help.
 _PRIVILEGE = re.compile(r"CAP_[A-Z_]+|pg_monitor")
 _DESCRIPTORS = (
     "descriptors of its processes may not be looked into, so titles alone join sockets and sessions (run as the "
-    "postgres user with its group, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH)"
+    f"postgres user with its group, or with {LOOKS_INTO_PROCESSES})"
 )
 
 

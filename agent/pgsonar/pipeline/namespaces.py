@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pgsonar.errors import ScanError
 from pgsonar.model import SECOND, ClientSide, Pooler, ScanStats, Server
 from pgsonar.pipeline.world import SocketSource
+from pgsonar.sources.privileges import ENTERS_NAMESPACES
 from pgsonar.sources.sockets import source_name
 
 log = logging.getLogger("pgsonar")
@@ -211,5 +212,5 @@ def _why_not(stats: ScanStats) -> str:
     """What keeps a namespace from sock_diag, which costs less; empty when nothing does."""
     if not stats.refusal:
         return ""
-    hint = " (CAP_SYS_ADMIN enters another namespace)" if stats.refusal in {errno.EPERM, errno.EACCES} else ""
+    hint = f" ({ENTERS_NAMESPACES} enters another namespace)" if stats.refusal in {errno.EPERM, errno.EACCES} else ""
     return f": sock_diag is refused, {os.strerror(stats.refusal)}{hint}"

@@ -16,9 +16,13 @@ from pgsonar.model import Lack
 # Bits of CapEff that matter to pgsonar, and what for (linux/capability.h).
 CAPABILITIES = {
     "CAP_DAC_READ_SEARCH": (2, "data directories and configurations of other users"),
-    "CAP_SYS_PTRACE": (19, "descriptors of other users' processes, together with CAP_DAC_READ_SEARCH"),
-    "CAP_SYS_ADMIN": (21, "sock_diag in other network namespaces"),
+    "CAP_SYS_PTRACE": (19, "descriptors of other users' processes"),
+    "CAP_SYS_ADMIN": (21, "sock_diag in other network namespaces, together with CAP_SYS_PTRACE"),
 }
+# Since Linux 5.14 /proc/PID/fdinfo has the inodes of sockets; links of /proc/PID/fd ask for both.
+LOOKS_INTO_PROCESSES = "CAP_SYS_PTRACE (before Linux 5.14 CAP_DAC_READ_SEARCH as well)"
+# /proc/PID/ns/net must be opened before it can be entered (setns, man 2).
+ENTERS_NAMESPACES = "CAP_SYS_ADMIN with CAP_SYS_PTRACE"
 
 
 class Privileges(NamedTuple):
