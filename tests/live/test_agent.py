@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from majors import binaries
 from otlp_servers import listening
 from pgsonar.demo.clients import WireClient
@@ -135,8 +135,8 @@ def test_it_waits_for_a_first_server_and_is_healthy_meanwhile(tmp_path):
     "namespaces", [("--net",), ("--net", "--pid", "--fork", "--kill-child")], ids=["net", "net+pid"]
 )
 def test_a_server_in_namespaces_of_its_own_is_scanned_from_outside(tmp_path, namespaces):
-    if shutil.which("ip") is None or subprocess.run(["unshare", *namespaces, "true"], check=False).returncode:
-        pytest.skip("namespaces need root and iproute2: apt-get install iproute2")
+    needs.namespaces()
+    needs.programs("ip", "unshare")
     inside = Path(__file__).with_name("inside_namespace.py")
     process = subprocess.Popen(
         ["unshare", *namespaces, sys.executable, str(inside), str(binaries(16))],

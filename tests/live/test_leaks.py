@@ -13,6 +13,7 @@ import time
 import psycopg
 import pytest
 
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import AFTER, SLOTS, STUCK_USER, Agent, environment, postgres
 
@@ -149,6 +150,7 @@ def with_tls(tmp_path_factory):
     """Debian's 15 has TLS, the embedded majors are built without."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "server.crt", folder / "server.key"
+    needs.programs("openssl")
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import signal
 import subprocess
 import time
@@ -11,6 +10,7 @@ import urllib.request
 
 import pytest
 
+import needs
 from bouncer import free_port
 from pgsonar.demo.clients import WireClient
 from playing import Agent, postgres
@@ -79,8 +79,7 @@ class Prometheus:
 
 @pytest.fixture
 def prometheus(tmp_path):
-    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
-        pytest.skip("needs Prometheus: apt-get install prometheus")
+    needs.programs("prometheus", "promtool")
     with contextlib.ExitStack() as stack:
 
         def start(**jobs):

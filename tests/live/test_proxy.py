@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import shutil
 import socket
 import subprocess
 import time
 
 import pytest
 
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import Agent, ask, postgres
 
@@ -30,9 +30,7 @@ backend database
 @contextlib.contextmanager
 def haproxy(folder, server):
     """A proxy in front of a server; yields its port and pid."""
-    program = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
-    if program is None:
-        pytest.skip("needs haproxy")
+    program = needs.either("haproxy", "/usr/sbin/haproxy")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

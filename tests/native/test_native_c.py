@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 import own_network
 
 ROOT = Path(__file__).parents[2]
@@ -26,13 +27,6 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_
 TESTS = [path.stem for path in sorted(HERE.glob("test_*.c"))]
 
 
-def find_program(*names):
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    pytest.skip(f"needs one of {', '.join(names)}")
-
-
 def build(compiler, sources, flags, program):
     compile_with(compiler, flags, *sources, "-o", program)
 
@@ -41,7 +35,7 @@ def compile_with(compiler, flags, *arguments, folder=None):
     command = [compiler, *FLAGS, *flags, f"-I{ROOT / 'native'}", *map(str, arguments)]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, check=False)
     if "cannot find" in done.stderr and "san" in done.stderr:
-        pytest.skip(f"{compiler} has no library for {flags[0]}")
+        needs.part(f"a library of {compiler} for {flags[0]}")
     assert done.returncode == 0, done.stderr
 
 
@@ -52,13 +46,13 @@ def program(tmp_path_factory):
     @functools.cache
     def objects(*flags):
         folder = tmp_path_factory.mktemp("objects")
-        compile_with(find_program("cc", "gcc", "clang"), flags, "-c", *NATIVE, folder=folder)
+        compile_with(needs.either("cc", "gcc", "clang"), flags, "-c", *NATIVE, folder=folder)
         return sorted(folder.glob("*.o"))
 
     @functools.cache
     def built(test, *flags):
         path = tmp_path_factory.mktemp("program") / test
-        build(find_program("cc", "gcc", "clang"), [HERE / f"{test}.c", *objects(*flags)], flags, path)
+        build(needs.either("cc", "gcc", "clang"), [HERE / f"{test}.c", *objects(*flags)], flags, path)
         return path
 
     return built
@@ -87,24 +81,24 @@ def test_c_tests_pass_with_memory_and_undefined_behaviour_checked(program, test,
 
 def test_netlink_needs_no_privilege_in_its_own_namespace(program):
     if os.geteuid():
-        pytest.skip("this is how the tests run anyway")
+        pytest.skip("needs root, to give it up: this is how the tests run anyway")
     with tempfile.TemporaryDirectory() as folder:  # where others may go, unlike the folders of the tests
         copy = Path(shutil.copy(program("test_sockets", *MEMORY), folder))
         Path(folder).chmod(0o755)
         # The queue of ends is then as short as net.core.rmem_max, and is emptied between ticks.
-        run([find_program("setpriv"), "--reuid=65534", "--clear-groups", copy], folder)
+        run([needs.either("setpriv"), "--reuid=65534", "--clear-groups", copy], folder)
 
 
 @pytest.mark.parametrize("test", ["test_sampler", "test_sockets"])
 def test_the_sampler_has_no_data_race(program, test, tmp_path):
     # Without address randomization: older ThreadSanitizers refuse the memory layout of newer kernels.
-    fixed_layout = [find_program("setarch"), "-R"]
+    fixed_layout = [needs.either("setarch"), "-R"]
     run([*fixed_layout, program(test, *THREADS)], tmp_path)
 
 
 @pytest.mark.parametrize("parser", ["procnet", "diagmsg"])
 def test_a_parser_keeps_its_invariants_on_its_corpus_and_mutations_of_it(parser, tmp_path):
-    clang = find_program("clang", "clang-14", "clang-15", "clang-16", "clang-17", "clang-18", "clang-19")
+    clang = needs.either("clang", "clang-14", "clang-15", "clang-16", "clang-17", "clang-18", "clang-19")
     fuzz = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
     build(clang, [HERE / f"fuzz_{parser}.c", ROOT / "native" / f"{parser}.c"], fuzz, tmp_path / "fuzz")
     shutil.copytree(HERE / f"corpus_{parser}", tmp_path / "corpus")

@@ -196,7 +196,7 @@ def test_a_disk_that_refuses_is_counted_told_once_and_the_agent_goes_on(tmp_path
     assert "cannot be written" in flight.report()["problem"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="cannot be installed: /dev/full")
 def test_a_disk_that_is_full_leaves_no_half_a_file(tmp_path, monkeypatch):
     def full(path, *_):
         path.touch()
