@@ -21,8 +21,9 @@ from leaking import leak, server_with_users
 from parts import needed
 from pgsonar.demo.receiver import Receiver
 from playing import Agent
+from ports import free_port
 from proxy import Fault, Proxy
-from running import Collector, free_port, passing_to, until
+from running import Collector, passing_to, until
 
 pytestmark = pytest.mark.backends
 QUICK = "timeout: 3s, retry_on_failure: {initial_interval: 200ms, max_interval: 1s}"

@@ -1,6 +1,5 @@
 """What backends answer, over both protocols: what is tried again and when, what is cut, what is refused and why."""
 
-import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -21,6 +20,7 @@ from pgsonar.exporters.otlp_grpc import GrpcTransport
 from pgsonar.exporters.otlp_http import HttpTransport
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow
+from ports import free_port
 from sending import build
 from waiting import until
 
@@ -264,8 +264,7 @@ def test_http_to_a_port_of_grpc_and_the_reverse_are_told():
 
 
 def test_a_name_that_is_not_known_and_a_port_on_which_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     for sender in (
         http(f"http://127.0.0.1:{port}"),
         GrpcTransport(OtlpExporter(endpoint=f"127.0.0.1:{port}"), "x", {}),

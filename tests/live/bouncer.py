@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import needs
+from ports import free_port
 
 NOBODY = 65534
 PROGRAM = "/usr/sbin/pgbouncer"
@@ -76,9 +77,3 @@ class Bouncer:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -18,18 +18,11 @@ from majors import binaries
 from otlp_servers import listening
 from pgsonar.demo.clients import WireClient
 from playing import Agent, environment, flat, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 
 STRETCHED = {"pgsonar.scan.reason": "max_cpu"}
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask(port):

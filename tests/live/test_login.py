@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 
@@ -19,6 +18,7 @@ from pgsonar.sources.activity import ActivityReader
 from pgsonar.sources.login import Login
 from pgsonar.sources.poller import Poller
 from playing import STUCK_USER, Agent, ask, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -300,10 +300,7 @@ def test_tls_is_verified_when_asked_for(tmp_path):
 
 
 def test_nobody_listening_is_an_error_with_a_hint():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    login = Login("postgresql/a", PostgresqlReceiver(endpoint=f"127.0.0.1:{port}"), database="postgres")
+    login = Login("postgresql/a", PostgresqlReceiver(endpoint=f"127.0.0.1:{free_port()}"), database="postgres")
     with pytest.raises(LoginError, match="refused") as error:
         ActivityReader(login).read()
     assert "receivers.postgresql/a" in error.value.hint

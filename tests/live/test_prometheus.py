@@ -11,9 +11,9 @@ import urllib.request
 import pytest
 
 import needs
-from bouncer import free_port
 from pgsonar.demo.clients import WireClient
 from playing import Agent, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 

@@ -11,6 +11,7 @@ import pytest
 import needs
 from pgsonar.demo.clients import WireClient
 from playing import Agent, ask, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 CONFIG = """
@@ -31,9 +32,7 @@ backend database
 def haproxy(folder, server):
     """A proxy in front of a server; yields its port and pid."""
     program = needs.either("haproxy", "/usr/sbin/haproxy")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = folder / "haproxy.cfg"
     path.write_text(CONFIG.format(port=port, server=server.port))
     with subprocess.Popen([program, "-db", "-q", "-f", str(path)]) as process:
