@@ -54,8 +54,10 @@ def main():
         for test in failed or (["pytest itself"] if code else []):
             failures[test].append(seed)
         beside = ", beside two busy processes" if is_busy else ""
-        told = "; ".join(failed) or ("passed" if not code else f"exit code {code}")
+        told = f"{len(failed)} failed" if failed else f"exit code {code}" if code else "passed"
         print(f"run {number + 1} of {count}, seed {seed}{beside}, {time.monotonic() - begun:.0f} s: {told}", flush=True)
+        for test in failed:
+            print(f"  {test}", flush=True)
     for test, seeds in sorted(failures.items(), key=lambda item: -len(item[1])):
         print(f"{len(seeds)} of {count} failed: {test}, with the seeds {', '.join(map(str, seeds))}")
     return bool(failures)
