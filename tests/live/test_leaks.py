@@ -19,6 +19,8 @@ from playing import AFTER, SLOTS, STUCK_USER, Agent, environment, postgres
 
 pytestmark = pytest.mark.live
 LATE = AFTER + 3.0
+# What is no different between majors: that these are found under each of them the plays show.
+on_one_major = pytest.mark.parametrize("world", [16], indirect=True)
 
 
 @pytest.fixture(scope="module", params=[15, 16, 18])
@@ -95,6 +97,7 @@ def test_a_transaction_that_was_busy_before_it_was_left_open_counts_from_the_las
     must_be_resolved(agent, event)
 
 
+@on_one_major
 def test_clients_stuck_in_authentication_until_the_pool_is_exhausted(world, app):
     server, agent = world
     before = len(agent.events("pool_exhausted", "opened"))
@@ -121,6 +124,7 @@ def test_clients_stuck_in_authentication_until_the_pool_is_exhausted(world, app)
     must_be_resolved(agent, full)
 
 
+@on_one_major
 def test_clients_that_never_say_who_they_are_hold_a_child_and_no_slot(world):
     server, agent = world
     began = time.time()
