@@ -6,9 +6,11 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 SECONDS ?= 60
+# Tests wait more than they compute: three of them fill two cores.
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends lint bench soak healthy sanitize fuzz score scenarios storm scale wheel docs clean
+.PHONY: help demo test quick flaky parts test-backends lint bench soak healthy sanitize fuzz score scenarios storm scale wheel docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +19,16 @@ demo: $(VENV)/.demo ## leak connections of a PostgreSQL of its own, and watch th
 	$(BIN)/pgsonar demo
 
 test: $(VENV)/.test ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=10
+
+quick: $(VENV)/.test ## run what needs neither a PostgreSQL nor root, in a minute
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not live and not netns and not backends"
+
+flaky: $(VENV)/.test ## find what depends on luck: N=10 runs in random order, half of them on a busy machine (ARGS=tests/native)
+	$(BIN)/python tests/flaky.py $(or $(N),10) $(SIDE_BY_SIDE) $(ARGS)
+
+parts: ## install what tests can use, on Debian, as root
+	.ci/parts
 
 test-backends: $(VENV)/.test ## test against real backends, six minutes (SHORT=1: the Collector and VictoriaMetrics)
 	$(BIN)/python tests/backends/parts.py $(if $(SHORT),collector victoriametrics)

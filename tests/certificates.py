@@ -3,8 +3,11 @@
 import subprocess
 from pathlib import Path
 
+import needs
+
 
 def _openssl(*arguments):
+    needs.programs("openssl")
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 

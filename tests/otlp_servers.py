@@ -105,7 +105,7 @@ class Proxy(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _ProxySide)
         self.seen, self.refuses = [], refuses
         self.wanted = login and "Basic " + base64.b64encode(login.encode()).decode()
-        self._thread = threading.Thread(target=self.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     @property
     def place(self):

@@ -58,7 +58,7 @@ DOORS = {
     "pgsonar.demo": ("demo", "commands.demo"),
 }
 
-ROOTLESS = ("layers", "readme", "docs", "scale", "serving", "sqlite_file")  # tests of the whole, or of the root
+ROOTLESS = ("layers", "needs", "readme", "docs", "scale", "serving", "sqlite_file")  # of the whole, or of the root
 
 STOREY = {folder: level for level, folders in enumerate(ORDER) for folder in folders}
 WHY = {folder: why for folders in ORDER for folder, why in folders.items()}

@@ -43,7 +43,7 @@ class Vendor:
         self.series = set()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _side(self))
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self):
         self._thread.start()

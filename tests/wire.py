@@ -4,12 +4,11 @@ Each program first leaves its namespace and says `ready`; a line on its input sa
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
 
-import pytest
+import needs
 
 # Tests that run side by side must not meet under one address.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -64,8 +63,8 @@ def link(server, client):
 @contextmanager
 def apart(server_program, client_program, *arguments):
     """Both processes; the server has said that it `listens` before the client is told of the wire."""
-    if os.geteuid() or not shutil.which("ip") or not shutil.which("nsenter"):
-        pytest.skip("needs root, ip and nsenter")
+    needs.namespaces()
+    needs.programs("ip", "nsenter")
     with start(server_program, *arguments) as server, start(client_program, *arguments) as client:
         try:
             link(server.pid, client.pid)

@@ -20,13 +20,9 @@ from typing import Any, Self
 
 import yaml
 
+from ports import free_port
+
 START_WITHIN = 30.0  # seconds; Kafka on a busy machine takes ten
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(look, otherwise: str, seconds: float = 20.0):

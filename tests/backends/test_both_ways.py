@@ -9,7 +9,8 @@ from leaking import leak, server_with_users
 from parts import needed
 from pgsonar.demo.clients import WireClient
 from playing import Agent
-from running import Prometheus, VictoriaMetrics, asked, free_port, until
+from ports import free_port
+from running import Prometheus, VictoriaMetrics, asked, until
 
 pytestmark = pytest.mark.backends
 CLIENTS, LEAKS = 6, 2

@@ -6,7 +6,6 @@ the same there, and where a queue is too small what is missing is what the agent
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -16,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
+import needs
 import told
 from leaking import leak, server_with_users
 from parts import needed
 from pgsonar.demo.receiver import Receiver
 from playing import Agent
+from ports import free_port
 from proxy import Fault, Proxy
-from running import Collector, free_port, passing_to, until
+from running import Collector, passing_to, until
 
 pytestmark = pytest.mark.backends
 QUICK = "timeout: 3s, retry_on_failure: {initial_interval: 200ms, max_interval: 1s}"
@@ -146,8 +147,9 @@ def small_disk(folder):
     disk = folder / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "pgsonar-test", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk cannot be mounted here: cannot be installed: needs root")
+    needs.root("to mount a small disk")
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("cannot be installed: the right to mount a small disk")
     try:
         yield disk
     finally:

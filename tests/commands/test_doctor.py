@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
+import needs
 from pgsonar.commands import doctor
 from pgsonar.config.load import load
 from pgsonar.demo.clients import WireClient
@@ -93,8 +93,7 @@ def test_what_is_configured_and_does_not_work_is_an_exit_code_and_a_hint(tmp_pat
 
 @pytest.mark.live
 def test_without_privileges_it_says_what_each_would_add():
-    if os.geteuid():
-        pytest.skip("needs root, to give it up")
+    needs.root("to give it up")
     with postgres(16) as server, contextlib.closing(WireClient(server.port, "postgres")):
         program = f"import sys; sys.path[:0] = {sys.path!r}; from pgsonar.commands import main; sys.exit(main())"
         nobody = [

@@ -1,6 +1,5 @@
 """What backends answer, over both protocols: what is tried again and when, what is cut, what is refused and why."""
 
-import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -21,6 +20,7 @@ from pgsonar.exporters.otlp_grpc import GrpcTransport
 from pgsonar.exporters.otlp_http import HttpTransport
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow
+from ports import free_port
 from sending import build
 from waiting import until
 
@@ -89,24 +89,22 @@ def test_what_is_too_large_is_told_apart():
     assert "HTTP 413" in str(answered(Answer(413), TooLarge))
 
 
-def in_seconds(seconds):
-    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
-
-
 @pytest.mark.parametrize(
     ("value", "least", "most"),
     [
         ("7", 7, 7),
         (" 0 ", 0, 0),
-        (in_seconds(300), 200, 300),
-        (in_seconds(-300), 0, 0),
+        (timedelta(seconds=300), 200, 300),
+        (timedelta(seconds=-300), 0, 0),
         ("86400", 3600, 3600),
         ("9" * 400, 3600, 3600),
-        (in_seconds(86400 * 365), 3600, 3600),
+        (timedelta(days=365), 3600, 3600),
     ],
     ids=["seconds", "none", "a date", "a date before", "a day", "absurd", "a date in a year"],
 )
 def test_the_time_a_backend_asks_for_is_given_within_an_hour(value, least, most):
+    if isinstance(value, timedelta):  # from now on, which is long after tests were collected
+        value = format_datetime(datetime.now(UTC) + value, usegmt=True)
     error = answered(Answer(429, (("Retry-After", value),)), Retryable)
 
     assert least <= error.wait <= most
@@ -264,8 +262,7 @@ def test_http_to_a_port_of_grpc_and_the_reverse_are_told():
 
 
 def test_a_name_that_is_not_known_and_a_port_on_which_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     for sender in (
         http(f"http://127.0.0.1:{port}"),
         GrpcTransport(OtlpExporter(endpoint=f"127.0.0.1:{port}"), "x", {}),

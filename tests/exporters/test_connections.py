@@ -15,6 +15,7 @@ from pgsonar.exporters.otlp_grpc import GrpcTransport
 from pgsonar.exporters.otlp_http import HttpTransport
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow
+from ports import free_port
 from sending import build
 from waiting import until
 
@@ -104,8 +105,7 @@ def test_a_restart_between_two_requests_is_no_failure(protocol):
 
 @both
 def test_a_backend_that_comes_back_is_found_by_the_next_request(protocol):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     sender = transport(protocol, f"http://127.0.0.1:{port}")
     for _ in range(5):  # grpc would pause longer with each of them
         with pytest.raises(Retryable, match="connection refused"):

@@ -19,6 +19,7 @@ from pgsonar.exporters.encoding import Encoded, Encoder
 from pgsonar.exporters.forms import form_of
 from pgsonar.model import Resource
 from pgsonar.signals.rows import Batch, EventRow, Exemplar, MetricRow, Point, SpanRow, Spread
+from ports import free_port
 from sending import build
 from waiting import until
 
@@ -163,8 +164,7 @@ def test_a_backend_asks_for_time_and_gets_it():
 
 
 def test_nothing_is_lost_while_nobody_listens():
-    with Receiver() as receiver:
-        port = receiver.port
+    port = free_port()
     exporter = http(f"http://127.0.0.1:{port}")
     for body in ("a", "b", "c"):
         exporter.export(events(body))
@@ -272,8 +272,7 @@ def test_a_backend_that_asks_for_no_time_is_not_asked_again_at_once(value):
 
 def test_pauses_differ_so_that_a_fleet_does_not_come_back_at_once():
     slow = RetryOnFailure(initial_interval=Duration(60), max_interval=Duration(60))
-    with Receiver() as closed:
-        port = closed.port
+    port = free_port()
     pauses = {"own": [], "asked": []}
     for asked in ("own", "asked"):
         for _ in range(20):
@@ -345,8 +344,7 @@ def test_another_way_is_gone_at_once_whatever_becomes_of_the_one_before():
 
 
 def test_what_waits_is_told_by_signal_and_the_account_adds_up():
-    with Receiver() as closed:
-        port = closed.port
+    port = free_port()
     exporter = http(f"http://127.0.0.1:{port}")
     for batch in ALL:
         exporter.export(batch)
@@ -359,8 +357,7 @@ def test_what_waits_is_told_by_signal_and_the_account_adds_up():
 
 def test_a_queue_that_had_grown_gives_its_room_back_once_all_is_sent(tmp_path):
     file = QueueFile(tmp_path)
-    with Receiver() as closed:
-        port = closed.port
+    port = free_port()
     config = OtlpExporter(endpoint=f"http://127.0.0.1:{port}", retry_on_failure=QUICK)
     exporter = build("otlp_http", config, file.of("otlp_http"))
     for _ in range(40):
@@ -381,8 +378,7 @@ def test_a_queue_that_had_grown_gives_its_room_back_once_all_is_sent(tmp_path):
 
 
 def test_a_signal_that_is_refused_for_now_does_not_hold_up_another():
-    with Receiver() as closed:
-        port = closed.port
+    port = free_port()
     with Receiver() as receiver:
         exporter = http(receiver.endpoint, logs_endpoint=f"http://127.0.0.1:{port}/v1/logs")
         exporter.export(events("waits"))

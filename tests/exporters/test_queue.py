@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import needs
 from pgsonar.config.load import load
 from pgsonar.config.schema import SendingQueue
 from pgsonar.config.units import Duration
@@ -213,8 +214,9 @@ def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "pgsonar-test", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk cannot be mounted here: cannot be installed: needs root")
+    needs.root("to mount a small disk")
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("cannot be installed: the right to mount a small disk")
     return disk
 
 

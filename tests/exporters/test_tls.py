@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+import needs
 from certificates import Authority
 from otlp_servers import NOTHING, GrpcBackend, tls_receiver
 from pgsonar.config.schema import OtlpExporter, RetryOnFailure, TlsClient
@@ -248,6 +249,7 @@ def test_files_that_cannot_be_used_at_the_start_are_a_mistake_that_names_the_key
 ):
     cert, private = authorities[0].issue("x")
     locked = tmp_path / "locked.key"
+    needs.programs("openssl")
     subprocess.run(
         ["openssl", "pkey", "-in", private, "-aes256", "-passout", "pass:hunter2", "-out", locked], check=True
     )

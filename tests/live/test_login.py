@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 
@@ -19,6 +18,7 @@ from pgsonar.sources.activity import ActivityReader
 from pgsonar.sources.login import Login
 from pgsonar.sources.poller import Poller
 from playing import STUCK_USER, Agent, ask, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -83,12 +83,14 @@ def test_sessions_are_read_with_both_clocks_and_with_who_blocks_whom(server, maj
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(administrator(server)) for _ in range(3)]
         idle, holder, waiter = clients
+        began = time.monotonic()
         idle.execute("select 1")
         holder.execute("begin; lock table t")
         waiter.send_query("select * from t")
         ask = stack.enter_context(reader(server))
         time.sleep(1.0)
         reading = ask.read()
+        most = (time.monotonic() - began + 0.5) * 1e9
         sessions = reading.seen
         port = idle.port
 
@@ -103,13 +105,13 @@ def test_sessions_are_read_with_both_clocks_and_with_who_blocks_whom(server, maj
 
     one = sessions[idle.backend_pid]
     assert (one.user, one.database, one.client_port, one.state) == ("postgres", "postgres", port, "idle")
-    assert 0.9e9 < reading.at - one.state_since < 2e9
+    assert 0.9e9 < reading.at - one.state_since < most
     assert one.transaction_since is None
     assert one.locks is None
     two = sessions[holder.backend_pid]
     assert two.state == "idle in transaction"
     assert two.locks == 1
-    assert 0.9e9 < reading.at - two.transaction_since < 3e9
+    assert 0.9e9 < reading.at - two.transaction_since < most
     assert sessions[waiter.backend_pid].blocked_by == (holder.backend_pid,)
     assert sessions[waiter.backend_pid].wait_event_type == "Lock"
     assert sessions[reading.own_pid].application == "pgsonar"
@@ -239,7 +241,7 @@ def test_a_server_that_hangs_delays_nobody_and_is_asked_once(server):
             assert poller.answers == answers
             begun = time.monotonic()
             poller.stop(0.1)
-            assert time.monotonic() - begun < 0.5
+            assert time.monotonic() - begun < 2, "the statement would be given up after three seconds"
         finally:
             os.kill(own, signal.SIGCONT)
 
@@ -300,10 +302,7 @@ def test_tls_is_verified_when_asked_for(tmp_path):
 
 
 def test_nobody_listening_is_an_error_with_a_hint():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    login = Login("postgresql/a", PostgresqlReceiver(endpoint=f"127.0.0.1:{port}"), database="postgres")
+    login = Login("postgresql/a", PostgresqlReceiver(endpoint=f"127.0.0.1:{free_port()}"), database="postgres")
     with pytest.raises(LoginError, match="refused") as error:
         ActivityReader(login).read()
     assert "receivers.postgresql/a" in error.value.hint

@@ -31,7 +31,7 @@ def sidecar():
         shutil.which("unshare") and not subprocess.run([*APART, "true"], capture_output=True, check=False).returncode
     )
     if not works:
-        pytest.skip("needs to create pid namespaces")
+        pytest.skip("needs root, to create pid namespaces")
     return APART
 
 

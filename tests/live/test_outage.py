@@ -8,6 +8,7 @@ import pytest
 
 from pgsonar.demo.receiver import Receiver
 from playing import Agent, flat, postgres_with_app, transactions
+from ports import free_port
 
 pytestmark = pytest.mark.live
 
@@ -16,11 +17,6 @@ pytestmark = pytest.mark.live
 def server():
     with postgres_with_app(16) as running:
         yield running
-
-
-def free_port():
-    with Receiver() as receiver:
-        return receiver.port
 
 
 def started(folder, server, port, state):

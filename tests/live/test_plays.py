@@ -9,7 +9,7 @@ import pytest
 from installation import installed, watch
 from plays import CONFIGURATION, PLAYS, TWINS
 
-pytestmark = [pytest.mark.live, pytest.mark.netns, pytest.mark.alone]
+pytestmark = [pytest.mark.live, pytest.mark.netns]
 
 ALONE = ("peers_that_fall_silent", "network_cut", "slots_run_out", "postmaster_that_does_not_accept")
 TOGETHER = [name for name in PLAYS if name not in ALONE]

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import AFTER, Agent, flat, lowered, postgres
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 PROGRAMS = Path(__file__).parent / "pools"
 BUILD = Path(__file__).parents[2] / "build" / "node"
 JARS = Path("/usr/share/java")
@@ -41,13 +42,12 @@ def with_node_postgres():
 
 
 def with_hikari():
-    if not shutil.which("javac"):  # `java FILE` compiles it first
-        pytest.skip("a JDK is not installed: apt-get install default-jdk-headless")
-    jars = {"HikariCP": "libhikaricp-java", "postgresql": "libpostgresql-jdbc-java", "slf4j-api": "libslf4j-java"}
-    for jar, package in jars.items():
-        if not (JARS / f"{jar}.jar").exists():
-            pytest.skip(f"{jar} is not installed: apt-get install {package}")
-    path = ":".join(str(JARS / f"{jar}.jar") for jar in jars)
+    needs.programs("java", "javac")  # `java FILE` compiles it first
+    jars = [JARS / f"{name}.jar" for name in ("HikariCP", "postgresql", "slf4j-api")]
+    for jar in jars:
+        if not jar.exists():
+            needs.part(jar.name)
+    path = ":".join(map(str, jars))
     return ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", path, PROGRAMS / "WithHikari.java"]
 
 
@@ -56,9 +56,7 @@ POOLS = [with_psycopg, with_psycopg2, with_node_postgres, with_hikari]
 
 def node_modules():
     """node-postgres and what it needs, fetched once, in the versions of package-lock.json."""
-    for program, package in (("node", "nodejs"), ("npm", "npm")):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed: apt-get install {package}")
+    needs.programs("node", "npm")
     wanted = json.loads((PROGRAMS / "package.json").read_text())["dependencies"]["pg"]
     place, scratch = BUILD / f"pg-{wanted}", BUILD / "new"
     BUILD.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import signal
 import subprocess
 import time
@@ -11,9 +10,10 @@ import urllib.request
 
 import pytest
 
-from bouncer import free_port
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import Agent, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 
@@ -79,8 +79,7 @@ class Prometheus:
 
 @pytest.fixture
 def prometheus(tmp_path):
-    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
-        pytest.skip("needs Prometheus: apt-get install prometheus")
+    needs.programs("prometheus", "promtool")
     with contextlib.ExitStack() as stack:
 
         def start(**jobs):

@@ -2,15 +2,16 @@
 
 import contextlib
 import json
-import shutil
 import socket
 import subprocess
 import time
 
 import pytest
 
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import Agent, ask, postgres
+from ports import free_port
 
 pytestmark = pytest.mark.live
 CONFIG = """
@@ -30,12 +31,8 @@ backend database
 @contextlib.contextmanager
 def haproxy(folder, server):
     """A proxy in front of a server; yields its port and pid."""
-    program = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
-    if program is None:
-        pytest.skip("needs haproxy")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    program = needs.either("haproxy", "/usr/sbin/haproxy")
+    port = free_port()
     path = folder / "haproxy.cfg"
     path.write_text(CONFIG.format(port=port, server=server.port))
     with subprocess.Popen([program, "-db", "-q", "-f", str(path)]) as process:

@@ -10,6 +10,7 @@ import urllib3
 
 from pgsonar.demo.receiver import Receiver
 from playing import Agent, flat, postgres_with_app, transactions
+from ports import free_port
 
 pytestmark = pytest.mark.live
 
@@ -22,8 +23,7 @@ def server():
 
 @pytest.fixture
 def agent(server, tmp_path):
-    with Receiver() as receiver:
-        port = receiver.port
+    port = free_port()
     health = f"extensions.health_check.endpoint=127.0.0.1:{port}"
     running = Agent(
         tmp_path,
@@ -137,8 +137,7 @@ def test_thresholds_hold_from_then_on(server, agent):
 
 
 def test_exporters_come_change_and_go_and_what_waits_is_sent_the_new_way(server, agent, tmp_path):
-    with Receiver() as gone:
-        nobody = gone.port
+    nobody = free_port()
     declared = f"exporters: {{otlp_http: {{endpoint: 'http://127.0.0.1:{nobody}'}}, file: "
     reload(agent, ("exporters: {file: ", declared))
     with contextlib.ExitStack() as leaks:
@@ -184,8 +183,7 @@ def test_other_logs_take_back_nothing_that_was_counted(server, agent, tmp_path):
 
 def test_the_health_endpoint_comes_moves_and_goes(server, tmp_path):
     agent = Agent(tmp_path, f"[{{name: db, port: {server.port}}}]")
-    with Receiver() as one, Receiver() as two:
-        ports = [one.port, two.port]
+    ports = [free_port(), free_port()]
     plain = "service: {"
     shapes = [f"extensions: {{health_check: {{endpoint: '127.0.0.1:{port}'}}}}\n{plain}" for port in ports]
     on = [shape + "extensions: [health_check], " for shape in shapes]

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -12,11 +10,12 @@ import time
 
 import pytest
 
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import STUCK_USER, environment, postgres
 from test_leaks import killed_during
 
-pytestmark = [pytest.mark.live, pytest.mark.alone]
+pytestmark = pytest.mark.live
 NOBODY = 65534  # whom the server runs as, under root
 HELD = {
     "sessions over TCP": 5,
@@ -93,8 +92,8 @@ def scan(server, *, uid=None, capabilities="", login=False):
     command = [sys.executable, "-c", program, "scan", "--format", "json"]
     command += [word for setting in settings for word in ("--set", setting)]
     if uid is not None:
-        if os.geteuid() or not shutil.which("setpriv"):
-            pytest.skip("needs root and setpriv, to become another user")
+        needs.root("to become another user")
+        needs.programs("setpriv")
         held = ["--clear-groups", *(f"--{which}=-all{capabilities}" for which in ("inh-caps", "bounding-set"))]
         held += [f"--ambient-caps=-all{capabilities}"] if uid else []
         command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", *held, *command]

@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,8 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
-import pytest
 
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import environment
 
@@ -98,8 +97,7 @@ def prepare(server):
 
 def _serve_tls(server, admin):
     """Switches TLS on; a build without it leaves clients that ask for TLS to be declined, which is healthy as well."""
-    if not shutil.which("openssl"):
-        pytest.skip("needs a certificate: apt-get install openssl")
+    needs.programs("openssl")
     key, certificate = (server.data_directory / name for name in ("server.key", "server.crt"))
     subject = ["-subj", "/CN=db.example", "-days", "1", "-newkey", "rsa:2048", "-nodes"]
     made = ["openssl", "req", "-x509", *subject, "-keyout", str(key), "-out", str(certificate)]

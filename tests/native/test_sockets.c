@@ -1,4 +1,5 @@
-/* The sampler on the kernel's own sockets, by both sources, in the namespace of the test. */
+/* The sampler on the kernel's own sockets, by both sources. They are counted to the last one, so the namespace must be the
+ * test's own: a walk is no snapshot where others come and go, and its port may be another's on another address. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

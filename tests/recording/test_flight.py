@@ -1,8 +1,8 @@
 """The flight recorder: what it keeps in memory, when it writes a file, and what it does when it cannot."""
 
+import contextlib
 import os
-import time
-from pathlib import Path
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +18,7 @@ from pgsonar.signals.rows import Batch, EventRow
 from pgsonar.sources.entries import KeyFrame, Stage, Tick, encode
 from pgsonar.sources.recording import Header, Recording
 from recorded import Recorded, moment
+from waiting import until
 
 HEADER = Header(version="1", host="h", started_unix=1, id="ab")
 UNIX = 1_795_275_911 * SECOND
@@ -53,14 +54,9 @@ def pass_time(flight, begin, end):
             flight.begin(HEADER, frame(second), at)
 
 
-def written(folder, number=1):
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        found = sorted(Path(folder).glob("*.rec")) if Path(folder).exists() else []
-        if len(found) >= number:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("no file was written")
+def written(folder):
+    until(lambda: list(folder.glob("*.rec")))
+    return sorted(folder.glob("*.rec"))
 
 
 def seconds(path):
@@ -135,12 +131,30 @@ def test_there_is_at_most_one_file_a_minute_and_the_oldest_go(tmp_path):
     def kept():
         return sorted(path.name[-6:-4] for path in tmp_path.iterdir() if path.name != "other.rec")
 
-    deadline = time.monotonic() + 5  # it writes in a thread of its own
-    while kept() != ["03", "05", "07"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert flight.report()["files"] == 4
+    until(lambda: flight.report()["files"] == 4)  # each is written in a thread of its own
     assert kept() == ["03", "05", "07"]
     assert (tmp_path / "other.rec").exists()
+
+
+def test_files_that_a_slow_disk_has_written_at_once_count_each_other(tmp_path, monkeypatch):
+    """Each would make room before the other is there, were they not placed one after the other."""
+    both = threading.Barrier(2)
+
+    def slow(*arguments):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # until the other one is about to be created as well
+        return os.open(*arguments)
+
+    monkeypatch.setattr("pgsonar.recording.flight.os", SimpleNamespace(**vars(os) | {"open": slow}))
+    flight = recorder(tmp_path, keep=1)
+    pass_time(flight, 0, 5)
+    for number in range(1, 3):
+        flight.export(event(number=number))
+        pass_time(flight, 70 * number, 70 * number + 20)
+    flight.close()
+    until(lambda: flight.report()["files"] == 2)
+
+    assert [path.name[-6:-4] for path in tmp_path.iterdir()] == ["02"]
 
 
 def test_memory_is_bounded_by_bytes(tmp_path):
@@ -172,9 +186,7 @@ def test_a_disk_that_refuses_is_counted_told_once_and_the_agent_goes_on(tmp_path
     for number in range(3):
         flight.export(event(number=number + 1))
         pass_time(flight, 70 * number + 5, 70 * number + 75)
-    deadline = time.monotonic() + 5
-    while flight.failures < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: flight.failures == 3)
     flight.close()
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
@@ -184,7 +196,7 @@ def test_a_disk_that_refuses_is_counted_told_once_and_the_agent_goes_on(tmp_path
     assert "cannot be written" in flight.report()["problem"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="cannot be installed: /dev/full")
 def test_a_disk_that_is_full_leaves_no_half_a_file(tmp_path, monkeypatch):
     def full(path, *_):
         path.touch()
@@ -196,9 +208,7 @@ def test_a_disk_that_is_full_leaves_no_half_a_file(tmp_path, monkeypatch):
     flight.export(event())
     pass_time(flight, 5, 20)
     flight.close()
-    deadline = time.monotonic() + 5
-    while not flight.failures and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: flight.failures)
 
     assert "no space left" in flight.report()["problem"]
     assert list(tmp_path.iterdir()) == []

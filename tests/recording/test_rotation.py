@@ -99,7 +99,7 @@ def test_what_is_read_is_on_the_disk_a_second_later(tmp_path):
     assert len(read) > 8
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="cannot be installed: /dev/full")
 def test_a_full_disk_ends_the_recording_and_is_told(tmp_path, monkeypatch):
     told = []
     sink = RotatingFiles(str(tmp_path / "r"), 1 << 20, 2, lambda: told.append(1))

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 
 import pytest
 
+import needs
 from pgsonar.model import Endpoint
 from pgsonar.sources.clients import ClientFinder, Hop, LocalEnd
 from pgsonar.sources.conntrack import Original, read_translations
@@ -107,8 +107,7 @@ def test_who_is_elsewhere_or_gone_is_nobody(listener):
 
 
 def test_who_may_not_look_names_nobody(listener):
-    if os.geteuid():
-        pytest.skip("needs root, to give it up")
+    needs.root("to give it up")
     process, hops = held_by_another(listener, 1)
     told = {}
 
@@ -196,7 +195,7 @@ def test_a_client_over_a_unix_socket_is_named(tmp_path, server_apart):
     path = str(tmp_path / "socket")
     before = ("unshare", "--net") if server_apart else ()
     if server_apart and subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs to create network namespaces")
+        pytest.skip("needs root, to create network namespaces")
     with started(LOCAL_SERVER, path, before=before) as server, started(LOCAL_CLIENT, path) as client:
         server.stdout.readline()
         end = LocalEnd(server.pid, OwnerReader().inodes(server.pid, postmaster=server.pid, first_only=False))
@@ -246,8 +245,8 @@ sys.stdin.readline()
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.77"], ids=["the server's address", "and the client's"])
 def test_a_client_whose_addresses_are_translated_is_named(source):
     """As behind a service address of Kubernetes or a published port: the server's end is not what was dialled."""
-    if os.geteuid() or not shutil.which("nft") or not shutil.which("nsenter"):
-        pytest.skip("needs root, nft and nsenter")
+    needs.namespaces()
+    needs.programs("nft", "nsenter", "ip")
     with start(TRANSLATED.replace("{source}", source)) as server:
         say(server)
         if server.stdout.readline() != "listens\n":

@@ -5,7 +5,6 @@ minute; the suite a few seconds of it.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from pgsonar.model import ChangeKind
 from pgsonar.sources.sockets import CHANGE_FIELDS, Sampler, source_name
 
@@ -42,9 +42,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("needs a C compiler")
+    compiler = needs.either("cc", "gcc")
     built = tmp_path_factory.mktemp("storm") / "storm"
     subprocess.run([compiler, "-O2", "-D_GNU_SOURCE", "-o", built, HERE / "storm.c"], check=True)
     return built
@@ -52,10 +50,10 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 def storm(program):
-    if os.geteuid() or not shutil.which("ip"):
-        pytest.skip("needs root and ip, for a network namespace of its own")
+    needs.namespaces()
+    needs.programs("ip")
     if not Path("/proc/sys/net/ipv4/tcp_child_ehash_entries").exists():
-        pytest.skip("needs a kernel that gives a namespace a socket hash of its own (6.1)")
+        pytest.skip("cannot be installed: a kernel that gives a namespace a socket hash of its own (6.1)")
     command = [sys.executable, "-c", IN_A_SMALL_TABLE, program, str(STABLE), str(RATE), str(SECONDS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"

@@ -57,6 +57,7 @@ class Postgres:
         self._directory = Path(tempfile.mkdtemp(prefix="pgsonar-postgres-"))
         self.data_directory = self._directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self._held: socket.socket | None = None  # its port
 
     @property
     def pid(self) -> int:
@@ -93,7 +94,8 @@ class Postgres:
                 self.binaries = copy / "bin"
         self._make_cluster()
         (self.data_directory / "pg_hba.conf").write_text(_HBA.format(password_user=self._password_user))
-        self.port = _free_port()
+        self._held = hold_port()
+        self.port = int(self._held.getsockname()[1])
         defaults: dict[str, str | int] = {
             "port": self.port,
             "listen_addresses": "127.0.0.1",
@@ -172,6 +174,8 @@ class Postgres:
             raise PgsonarError(f"{Path(command[0]).name} failed: {made.stderr.strip()[-500:]}")
 
     def _remove(self) -> None:
+        if self._held is not None:
+            self._held.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
@@ -189,7 +193,15 @@ def _reachable_by_others(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (real, *real.parents))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def hold_port() -> socket.socket:
+    """A socket bound to a port of all addresses, which nobody else is given as long as it is open.
+
+    A server that sets SO_REUSEADDR may listen there, because this one does not.
+    """
+    is_dual = socket.has_dualstack_ipv6()
+    held = socket.socket(socket.AF_INET6 if is_dual else socket.AF_INET)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_dual:
+        held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    held.bind(("", 0))
+    return held

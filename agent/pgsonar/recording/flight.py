@@ -1,7 +1,8 @@
 """The flight recorder: the last minutes in memory, and a file of them when an episode is critical.
 
 The rule: it never holds the agent up. Files are written by a thread of their own, at most one a minute; a disk that
-refuses is counted and told once. What follows the opening for a few seconds is appended.
+refuses is counted and told once. What follows the opening for a few seconds is appended. A slow disk may have several
+files written at once: each takes its place in the directory after the one before, so that no more than `keep` stay.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class FlightRecorder:
         self._written_at: int | None = None
         self._file: _File | None = None  # that is followed up
         self._newest: _File | None = None
+        self._counting = threading.Lock()  # files that end at once
 
     def export(self, batch: Batch) -> None:
         """Hears of an episode that is critical from now on; see reporting.Outlet."""
@@ -142,7 +144,8 @@ class FlightRecorder:
         began = datetime.fromtimestamp(row.time_unix // SECOND, UTC)
         name = f"pgsonar-{began:%Y%m%dT%H%M%SZ}-{row.attributes['pgsonar.leak.kind']}-{row.trace_id:032x}.rec"
         header = msgspec.structs.replace(self._header, id=secrets.token_hex(8))
-        self._file = _File(Path(self._settings.directory, name), self._settings.keep, self)
+        before = self._newest.placed if self._newest is not None else None
+        self._file = _File(Path(self._settings.directory, name), self._settings.keep, self, before)
         for block in [header_bytes(header), *(block for kept in self._kept for block in kept.blocks)]:
             self._file.blocks.put(block)
         self._newest = self._file
@@ -156,37 +159,43 @@ class FlightRecorder:
 
     def written(self, path: Path) -> None:
         """A file is complete."""
-        self.files += 1
-        if self.problem is not None:
-            log.info("recordings can be written again")
-        self.problem = None
+        with self._counting:
+            self.files += 1
+            if self.problem is not None:
+                log.info("recordings can be written again")
+            self.problem = None
         log.info("what led to it is recorded in %s", path)
 
     def failed(self, path: Path, error: OSError) -> None:
         """A disk refused; told once until it works again."""
-        self.failures += 1
         reason = (error.strerror or str(error)).lower()
-        if self.problem is None:
-            log.warning(
-                "the recording %s cannot be written: %s; the agent goes on (set extensions.flight_recorder.directory, "
-                "or free space there)",
-                path,
-                reason,
-            )
-        self.problem = f"the recording {path} cannot be written: {reason}"
+        with self._counting:
+            self.failures += 1
+            if self.problem is None:
+                log.warning(
+                    "the recording %s cannot be written: %s; the agent goes on "
+                    "(set extensions.flight_recorder.directory, or free space there)",
+                    path,
+                    reason,
+                )
+            self.problem = f"the recording {path} cannot be written: {reason}"
 
 
 class _File(threading.Thread):
     """Writes one file from a queue of blocks, which ends with None."""
 
-    def __init__(self, path: Path, keep: int, told: FlightRecorder) -> None:
+    def __init__(self, path: Path, keep: int, told: FlightRecorder, before: threading.Event | None) -> None:
         super().__init__(name="pgsonar flight recorder", daemon=True)
         self.blocks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.placed = threading.Event()  # it stands in the directory, or never will
+        self._before = before  # `placed` of the file before
         self._path = path
         self._keep = keep
         self._told = told
 
     def run(self) -> None:
+        if self._before is not None:
+            self._before.wait()
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room()
@@ -195,6 +204,8 @@ class _File(threading.Thread):
         except OSError as error:
             self._told.failed(self._path, error)
             return
+        finally:
+            self.placed.set()
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 while (block := self.blocks.get()) is not None:
