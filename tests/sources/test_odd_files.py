@@ -53,6 +53,7 @@ def find(tmp_path):
             ProcessNames(processes),
             read_table=lambda _: [],
             read_listeners=lambda _: [],
+            read_inodes=lambda _: None,
             targets=targets,
             hostname="h",
             host_id="m",

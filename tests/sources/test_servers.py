@@ -12,6 +12,7 @@ from pgsonar.demo.clients import WireClient
 from pgsonar.model import BackendKind, Endpoint, Socket, TcpState
 from pgsonar.sources.backends import BackendReader
 from pgsonar.sources.names import ProcessNames
+from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes, voluntary_switches
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import read_listeners, read_table
@@ -28,6 +29,7 @@ def finder(processes=None, table=None, targets="auto"):
         read_listeners=(lambda _: [row for row in table("") if row.state == TcpState.LISTEN])
         if table
         else read_listeners,
+        read_inodes=lambda pid: OwnerReader().inodes(pid, postmaster=pid, first_only=False),
         targets=targets,
         hostname="h",
         host_id="m",

@@ -3,7 +3,7 @@
 from pgsonar.model import SECOND
 from pgsonar.tracking.churn import Churn
 
-PLACE = (1, 5432, "10.0.0.7")
+PLACE = ("s1", "10.0.0.7")
 
 
 def closes(churn, per_second, seconds, *, begin=0, lived=SECOND // 100):
@@ -14,7 +14,7 @@ def closes(churn, per_second, seconds, *, begin=0, lived=SECOND // 100):
 
 
 def thrashing(churn, second):
-    return churn.thrashing(1, 5432, second * SECOND)
+    return churn.thrashing("s1", second * SECOND)
 
 
 def test_a_rate_that_stands_is_thrash_since_it_began():
@@ -25,7 +25,7 @@ def test_a_rate_that_stands_is_thrash_since_it_began():
     assert (found.client, found.rate) == ("10.0.0.7", 60)
     assert found.since == 5 * SECOND, "as far back as the rate is taken"
     assert thrashing(churn, 15)[0].since == found.since
-    assert churn.thrashing(1, 5433, 15 * SECOND) == []
+    assert churn.thrashing("s2", 15 * SECOND) == []
 
 
 def test_a_burst_a_slow_rate_and_long_lives_are_none():
@@ -48,14 +48,14 @@ def test_it_ends_when_the_rate_falls_to_half():
 def test_no_more_clients_are_remembered_than_there_is_room_for():
     churn = Churn()
     for number in range(10_000):
-        churn.note((1, 5432, f"10.{number >> 8}.{number & 255}.1"), 0, SECOND)
+        churn.note(("s1", f"10.{number >> 8}.{number & 255}.1"), 0, SECOND)
     assert len(churn._clients) <= 4096
 
 
 def test_the_first_second_counts_and_is_not_forgotten():
     churn = Churn()
     closes(churn, 60, 1)
-    assert churn.thrashing(1, 5432, SECOND // 2) == []
+    assert churn.thrashing("s1", SECOND // 2) == []
     closes(churn, 60, 6, begin=1)
     (found,) = thrashing(churn, 7)
     assert found.rate == 60
@@ -63,6 +63,6 @@ def test_the_first_second_counts_and_is_not_forgotten():
 
 def test_clients_of_ports_that_nobody_looks_at_are_forgotten():
     churn = Churn()
-    churn.note((1, 6432, "10.0.0.9"), 0, SECOND)
+    churn.note(("s2", "10.0.0.9"), 0, SECOND)
     thrashing(churn, 60)
     assert churn._clients == {}

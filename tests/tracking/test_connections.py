@@ -2,7 +2,8 @@
 
 from build import NETNS, PORT, START, tcp
 from pgsonar.model import SECOND, ChangeKind, Details, Endpoint, TcpState
-from pgsonar.tracking.connections import KEEP_CLOSED, OTHER, ConnectionTable, FoldedCounts
+from pgsonar.tracking.connections import KEEP_CLOSED, OTHER, REMEMBERED, ConnectionTable, FoldedCounts
+from pgsonar.tracking.listening import Listener, Listening
 
 PEER = Endpoint("10.0.0.7", 40000)
 
@@ -83,28 +84,82 @@ def test_resync_closes_what_is_absent_opens_what_is_new_and_keeps_the_rest():
     assert table.connections[3].opened_at == START + 4 * SECOND
 
 
-def test_a_forgotten_namespace_counts_no_closes():
+def serving(*listeners):
+    """A table of which one server listens on the port, or these do."""
     table = ConnectionTable()
+    table.serve(Listening(listeners or [Listener("s1", NETNS, PORT, frozenset())]))
+    return table
+
+
+def test_a_forgotten_namespace_counts_no_closes():
+    table = serving()
     table.apply([change(1, 0, ChangeKind.OPENED, tcp(1))])
     table.forget(NETNS)
 
     assert table.connections == {}
-    assert table.closed.of(NETNS, PORT) == {}
+    assert table.closed.of("s1") == {}
 
 
 def test_listeners_are_no_connections_in_the_counts():
-    table = ConnectionTable()
+    table = serving()
     table.apply([change(1, 0, ChangeKind.OPENED, tcp(0, TcpState.LISTEN)), change(2, 0, ChangeKind.OPENED, tcp(1))])
 
-    assert table.opened.of(NETNS, PORT) == {"10.0.0.7": 1}
+    assert table.opened.of("s1") == {"10.0.0.7": 1}
 
 
 def test_counts_keep_the_first_clients_by_name_and_never_fall():
     counts = FoldedCounts(places=2)
     for client in ("a", "b", "c", "d", "a", "c"):
-        counts.add(1, PORT, client)
+        counts.add("s1", client)
 
-    assert counts.of(1, PORT) == {"a": 2, "b": 1, OTHER: 3}
+    assert counts.of("s1") == {"a": 2, "b": 1, OTHER: 3}
+
+
+def test_counts_of_servers_without_end_let_go_of_the_oldest():
+    counts = FoldedCounts(places=2)
+    for number in range(REMEMBERED + 5):
+        counts.add(f"s{number}", "a")
+
+    assert (counts.of("s4"), counts.of("s5")) == ({}, {"a": 1})
+
+
+OWN, PROXY = Listener("s1", NETNS, PORT, frozenset({"10.0.0.1"})), Listener("s2", NETNS, PORT, frozenset({"10.0.0.9"}))
+
+
+def test_a_socket_belongs_to_who_has_accepted_it():
+    table = serving(OWN, PROXY)
+    mine, other = tcp(1), tcp(2)._replace(local=Endpoint("10.0.0.9", PORT))
+    nobodys = tcp(3)._replace(local=Endpoint("10.0.0.8", PORT))
+    table.apply([change(n, 0, ChangeKind.OPENED, socket) for n, socket in enumerate((mine, other, nobodys), 1)])
+
+    assert [[c.id for c in table.of_server(server)] for server in ("s1", "s2")] == [[1], [2]]
+    assert (table.opened.of("s1"), table.opened.of("s2")) == ({"10.0.0.7": 1}, {"10.0.0.7": 1})
+
+    table.apply([change(1, 1, ChangeKind.CLOSED, mine), change(3, 1, ChangeKind.CLOSED, nobodys)])
+    assert table.of_server("s1") == []
+    assert (table.closed.of("s1"), table.closed.of("s2")) == ({"10.0.0.7": 1}, {})
+
+
+def test_who_listens_later_gets_what_is_open_and_nothing_is_counted_twice():
+    table = serving(Listener("s1", NETNS, PORT, frozenset()))
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(1)), change(2, 0, ChangeKind.OPENED, tcp(2, local=6432))])
+    table.serve(Listening([PROXY._replace(id="s1"), OWN._replace(id="s2"), Listener("p", NETNS, 6432, frozenset())]))
+
+    assert [[c.id for c in table.of_server(server)] for server in ("s1", "s2", "p")] == [[], [1], [2]]
+    assert [table.opened.of(server) for server in ("s1", "s2", "p")] == [{"10.0.0.7": 1}, {}, {"10.0.0.7": 1}]
+
+
+def test_a_number_of_a_namespace_that_returns_brings_no_counts_along():
+    table = serving(OWN)
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(1))])
+    table.forget(NETNS)
+    table.serve(Listening([OWN._replace(id="s2")]))
+    table.apply([change(2, 9, ChangeKind.OPENED, tcp(2))])
+    assert (table.opened.of("s1"), table.opened.of("s2")) == ({"10.0.0.7": 1}, {"10.0.0.7": 1})
+
+    table.serve(Listening([OWN]))
+    table.apply([change(3, 10, ChangeKind.OPENED, tcp(3))])
+    assert table.opened.of("s1") == {"10.0.0.7": 2}, "who comes back goes on"
 
 
 class TestWaiting:
@@ -161,13 +216,13 @@ class TestWaiting:
 
 
 def test_what_stood_at_the_first_scan_is_no_short_connection():
-    table = ConnectionTable()
+    table = serving()
     waits = [(n, START, NETNS, ChangeKind.OPENED, 0, tcp(n, TcpState.TIME_WAIT, inode=0), None) for n in range(1, 301)]
     table.apply(waits)
-    assert table.churn.thrashing(NETNS, PORT, START + 2 * SECOND) == []
+    assert table.churn.thrashing("s1", START + 2 * SECOND) == []
     later = START + 3 * SECOND
     table.apply([(n, later, NETNS, ChangeKind.OPENED, 0, tcp(n, TcpState.TIME_WAIT), None) for n in range(301, 601)])
-    assert table.churn.thrashing(NETNS, PORT, START + 5 * SECOND) != []
+    assert table.churn.thrashing("s1", START + 5 * SECOND) != []
 
 
 def test_what_had_closed_when_it_was_met_is_dated_by_its_last_acknowledgement():

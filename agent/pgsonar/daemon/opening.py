@@ -75,11 +75,13 @@ def open_sources(config: Config, sampler: Sampler | None = None) -> OpenSources:
     processes = Processes()
     names = ProcessNames(processes)
     namespaces = HostNamespaces(processes)
+    postmasters = OwnerReader()
     finder = ServerFinder(
         processes,
         names,
         read_table=read_table,
         read_listeners=read_listeners,
+        read_inodes=lambda pid: postmasters.inodes(pid, postmaster=pid, first_only=False),
         targets=config.sockets.targets,
         hostname=socket.gethostname(),
         host_id=host_id(),

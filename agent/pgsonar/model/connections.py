@@ -66,6 +66,7 @@ class Connection:
     client: ClientProcess | None = None  # once looked for and found
     looked_for_client_at: int | None = None
     is_left: bool = False  # the backend it was bound to has ended; its row goes with the next scan
+    server: str | None = None  # whose listener has accepted it: the id of a server or a pooler
     is_astray: bool = False  # its client's address is one of this host's, but no socket there has it
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pgsonar.model import SECOND, ClientSide, Process, Server
 from pgsonar.pipeline.namespaces import Place
 from pgsonar.pipeline.world import Sources
+from pgsonar.tracking.listening import Listener, Listening
 from pgsonar.tracking.poolers import PoolerTable
 from pgsonar.tracking.readings import Readings, improved
 
@@ -126,6 +127,19 @@ class Discovery:
             side.netns: {place.port for place in serving if place.netns == side.netns and place.port}
             for side in self.sides
         }
+
+    def listening(self) -> Listening:
+        """Which servers and poolers listen where."""
+        servers = [
+            Listener(s.id, s.netns, s.port, frozenset(s.listens_on))
+            for s in self.servers.values()
+            if s.netns and s.port is not None
+        ]
+        poolers = self._poolers.poolers.values()
+        return Listening(
+            servers
+            + [Listener(p.id, p.netns, p.port, p.addresses, is_server=False) for p in poolers if p.port is not None]
+        )
 
     def _serving(self) -> list[Place]:
         return [*(s for s in self.servers.values() if s.netns), *self._poolers.poolers.values()]

@@ -155,6 +155,7 @@ class Pipeline:
         self.discovery.find_poolers(now.at)
         self.discovery.find_sides()
         self.connections.served = self.discovery.served()
+        self.connections.serve(self.discovery.listening())
         for netns in self.namespaces.watch(self.discovery.places(), now.at):
             self.connections.forget(netns)
 
@@ -290,11 +291,10 @@ class Pipeline:
 
     def _server_reading(self, sight: Sight) -> ServerReading:
         server = sight.server
-        port = server.port or 0
         return ServerReading(
             sight=sight,
-            opened=self.connections.opened.of(server.netns, port),
-            closed=self.connections.closed.of(server.netns, port),
+            opened=self.connections.opened.of(server.id),
+            closed=self.connections.closed.of(server.id),
             overflows=self.namespaces.overflows(server.netns),
             disagreements=self.correlation.disagreements[server.id],
             clients=self._reporter.names(server.id),

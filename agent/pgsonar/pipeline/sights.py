@@ -16,7 +16,7 @@ from pgsonar.tracking.connections import ConnectionTable
 from pgsonar.tracking.correlation import owners
 from pgsonar.tracking.growth import IdleGrowth
 from pgsonar.tracking.ledger import slot_ledger
-from pgsonar.tracking.poolers import PoolerTable, is_on, is_poolers
+from pgsonar.tracking.poolers import PoolerTable, is_on
 from pgsonar.tracking.readings import Readings
 from pgsonar.tracking.refusals import SLOTS, Refusals
 
@@ -45,19 +45,14 @@ class Sights:
         """All that is known of one server."""
         backends = self.backends.of_server(server.id)
         reading = self.readings.of(server.id, at)
-        poolers = [p for p in self.poolers.poolers.values() if p.port == server.port and p.netns == server.netns]
-        on_port = [
-            c
-            for c in self.connections.of_namespace(server.netns)
-            if c.socket.local.port == server.port and not (poolers and is_poolers(c, poolers))
-        ]
+        own = self.connections.of_server(server.id)
         refused = self.refusals.lately(server.id)
         reconciliation = self.readings.reconciliations.get(server.id) if reading else None
         return Sight(
             server=server,
             backends=backends,
-            connections=[c for c in on_port if c.socket.state != TcpState.LISTEN],
-            listeners=[c for c in on_port if c.socket.state == TcpState.LISTEN],
+            connections=[c for c in own if c.socket.state != TcpState.LISTEN],
+            listeners=[c for c in own if c.socket.state == TcpState.LISTEN],
             ledger=slot_ledger(server, backends, reconciliation),
             at=at,
             backend_of=owners(backends),
@@ -66,7 +61,7 @@ class Sights:
             refused=refused.pop(SLOTS, 0),
             refused_by=refused,
             growth=self.growth.observe(server.id, backends, at),
-            thrash=tuple(self.connections.churn.thrashing(server.netns, server.port or 0, at)),
+            thrash=tuple(self.connections.churn.thrashing(server.id, at)),
             unlisted=reconciliation.standing if reconciliation is not None else {},
         )
 

@@ -81,7 +81,12 @@ class Hiding:
         """A connection that is followed, as a copy."""
         if not self.hidden:
             return connection
-        return replace(connection, socket=self._socket(connection.socket), client=self._client(connection.client))
+        return replace(
+            connection,
+            socket=self._socket(connection.socket),
+            client=self._client(connection.client),
+            server=_may(self._id, connection.server),
+        )
 
     def backend(self, backend: Backend) -> Backend:
         """A backend that is followed, as a copy."""
@@ -149,7 +154,12 @@ class Hiding:
         return sighting._replace(title=self._title(sighting.title))
 
     def _server(self, server: Server) -> Server:
-        return replace(server, id=self._id(server.id), address=self._address(server.address))
+        return replace(
+            server,
+            id=self._id(server.id),
+            address=self._address(server.address),
+            listens_on=tuple(map(self._address, server.listens_on)),
+        )
 
     def _pooler(self, pooler: Pooler) -> Pooler:
         return replace(

@@ -32,6 +32,7 @@ _PATH_VERSION = re.compile(r"/(?:postgresql|pgsql|postgres)[/-]?(\d{2}|9\.\d)/")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 _GUESSED = 5432
 DESCRIBE_EVERY = 10.0  # seconds
+YOUNG = 60.0  # seconds in which a server that recovers may open its port
 _TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
 
 _BY_SOCKETS = (
@@ -42,6 +43,7 @@ _BY_SOCKETS = (
 log = logging.getLogger("pgsonar")
 
 ReadSockets = Callable[[str], Sequence[Socket]]
+ReadInodes = Callable[[int], Sequence[int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class ServerFinder:
         *,
         read_table: ReadSockets,
         read_listeners: ReadSockets,
+        read_inodes: ReadInodes,
         targets: Literal["auto"] | Sequence[Target],
         hostname: str,
         host_id: str | None,
@@ -69,6 +72,7 @@ class ServerFinder:
         self._names = names
         self._read_table = read_table  # of a directory such as /proc/1234/net
         self._read_listeners = read_listeners  # of a process, such as /proc/1234
+        self._read_inodes = read_inodes  # of all sockets a process has open; None where looking is refused
         self._targets = targets
         self._hostname = hostname
         self._host_id = host_id
@@ -87,7 +91,9 @@ class ServerFinder:
             key = postmaster.pid, postmaster.started
             server, described = self._known.get(key, (None, 0.0))
             # A young server may not have opened its port yet, and an old one may be promoted.
-            if server is None or server.port is None or time.monotonic() - described >= DESCRIBE_EVERY:
+            is_young = _age(postmaster) < YOUNG and server is not None and not server.listens_on
+            is_due = time.monotonic() - described >= DESCRIBE_EVERY
+            if server is None or server.port is None or is_young or is_due:
                 server, described = self._describe(postmaster), time.monotonic()
             known[key] = server, described
             joined = self._join(server)
@@ -159,7 +165,8 @@ class ServerFinder:
         uid = processes.uid(pid) or 0
         listeners = self._listeners(pid)
         port, guessed = self._port(postmaster, arguments, directory, files, listeners, titles, uid, cluster_name)
-        address = _only_address(listeners, port) or self._hostname
+        own = self._own(listeners, pid, uid, port)
+        address = _only_address(own) or self._hostname
         version = self._version(pid, directory, postmaster.cmdline)
         return Server(
             id=self._id(pid, control, directory, port),
@@ -168,6 +175,7 @@ class ServerFinder:
             netns=self._namespace(pid),
             port=port,
             address=address,
+            listens_on=tuple(sorted({row.local.address for row in own})),
             port_guessed=guessed,
             data_directory=directory,
             version=version,
@@ -205,9 +213,8 @@ class ServerFinder:
         return files
 
     def _started_unix(self, postmaster: _Postmaster) -> float:
-        age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - postmaster.started
         # Files written by whoever starts the server come moments before it; a second forgives coarse clocks.
-        return time.time() - age / 1e9 + 1.0
+        return time.time() - _age(postmaster) + 1.0
 
     def _port(  # noqa: PLR0917 - each is a place where the port may stand
         self,
@@ -269,6 +276,14 @@ class ServerFinder:
             return self._read_listeners(f"{self._processes.root}/{pid}")
         except OSError:
             return []
+
+    def _own(self, listeners: Sequence[Socket], pid: int, uid: int, port: int | None) -> list[Socket]:
+        """Its own listeners on its port: the sockets it has open or, where that may not be seen, those of its user."""
+        there = [row for row in listeners if row.local.port == port]
+        inodes = self._read_inodes(pid) if there else ()
+        if inodes:
+            return [row for row in there if row.inode in inodes]
+        return [row for row in there if row.uid == uid]
 
     def _namespace(self, pid: int) -> int:
         """The number of its network namespace; where that may not be read a small one of our own."""
@@ -353,6 +368,11 @@ class ServerFinder:
         return None
 
 
+def _age(postmaster: _Postmaster) -> float:
+    """Seconds since it was started."""
+    return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - postmaster.started) / 1e9
+
+
 def _agrees(target: Target, server: Server) -> bool:
     return (
         (target.pid is None or target.pid == server.pid)
@@ -386,9 +406,9 @@ def _record(path: Path) -> str:
     return read_regular(path, RECORD_MOST).decode("utf-8", "replace")
 
 
-def _only_address(listeners: Sequence[Socket], port: int | None) -> str | None:
+def _only_address(listeners: Sequence[Socket]) -> str | None:
     """The one address it listens on, where that is no wildcard and can be reached from elsewhere."""
-    addresses = {row.local.address for row in listeners if row.local.port == port}
+    addresses = {row.local.address for row in listeners}
     if len(addresses) == 1:
         address = addresses.pop()
         return None if address in _WILDCARDS else address

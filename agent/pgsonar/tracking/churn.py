@@ -16,7 +16,7 @@ WITHIN = 5  # seconds over which the rate is taken
 GIVE_UP = 0.5  # of RATE: below it has ended
 _REMEMBERED = 4096  # clients
 
-Place = tuple[int, int, str]  # network namespace, port, client's address
+Place = tuple[str, str]  # server, client's address
 
 
 class _Client:
@@ -50,15 +50,15 @@ class Churn:
         else:
             seconds.append([second, 1])
 
-    def thrashing(self, netns: int, port: int, at: int) -> list[Thrash]:
+    def thrashing(self, server: str, at: int) -> list[Thrash]:
         """The clients of one server that do it now."""
         found = []
         oldest = at // SECOND - WITHIN
         for place, client in list(self._clients.items()):
             if client.seconds[-1][0] < oldest:
                 del self._clients[place]
-            elif place[:2] == (netns, port) and self._stands(client, at):
-                found.append(Thrash(place[2], client.begun or at, client.rate(at)))
+            elif place[0] == server and self._stands(client, at):
+                found.append(Thrash(place[1], client.begun or at, client.rate(at)))
         return found
 
     def _stands(self, client: _Client, at: int) -> bool:

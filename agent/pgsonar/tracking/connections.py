@@ -21,6 +21,7 @@ from pgsonar.model import (
     Transferred,
 )
 from pgsonar.tracking.churn import Churn
+from pgsonar.tracking.listening import Listening
 
 UNANSWERED = 5  # retransmissions in a row that make a peer silent: some 8 s after a link was cut
 _HELD = frozenset({TcpState.SYN_RECEIVED, TcpState.ESTABLISHED, TcpState.CLOSE_WAIT})  # by both ends, or by ours
@@ -30,25 +31,29 @@ KEEP_CLOSED = 10 * SECOND  # titles are read four times a second; ten seconds fo
 SocketChange = tuple[int, int, int, int, int, Socket, Transferred | None]
 
 OTHER = "~other"
+REMEMBERED = 1000  # servers
 
 
 class FoldedCounts:
-    """Ever growing counts by client, the first `places` clients by name and the rest as `~other`.
+    """Ever growing counts of a server by client, the first `places` clients by name and the rest as `~other`.
 
-    A client keeps its place, so that no series of a monotonic sum ever falls; and no list of clients grows for ever.
+    A client keeps its place, and a server that comes back goes on with its counts, so that no series of a monotonic sum
+    ever falls; and no list of clients grows for ever.
     """
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._counts: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
+        self._counts: dict[str, dict[str, int]] = {}
 
-    def add(self, netns: int, port: int, client: str) -> None:
-        counts = self._counts[netns, port]
+    def add(self, server: str, client: str) -> None:
+        counts = self._counts.setdefault(server, {})
+        if len(self._counts) > REMEMBERED:
+            del self._counts[next(iter(self._counts))]
         name = client if client in counts or len(counts) < self._places else OTHER
         counts[name] = counts.get(name, 0) + 1
 
-    def of(self, netns: int, port: int) -> dict[str, int]:
-        return self._counts.get((netns, port), {})
+    def of(self, server: str) -> dict[str, int]:
+        return self._counts.get(server, {})
 
 
 class ConnectionTable:
@@ -56,6 +61,9 @@ class ConnectionTable:
 
     def __init__(self, clients: int = 20) -> None:
         self.connections: dict[int, Connection] = {}
+        self._by_namespace: dict[int, dict[int, Connection]] = defaultdict(dict)
+        self._by_server: dict[str, dict[int, Connection]] = defaultdict(dict)
+        self._listening = Listening()
         self._by_peer: dict[tuple[int, int, Endpoint], list[Connection]] = defaultdict(list)
         self._closed: deque[Connection] = deque()
         self.opened = FoldedCounts(clients)
@@ -123,24 +131,63 @@ class ConnectionTable:
             self._drop(connection)
 
     def of_namespace(self, netns: int) -> list[Connection]:
-        return [c for c in self.connections.values() if c.netns == netns]
+        return list(self._by_namespace.get(netns, {}).values())
+
+    def of_server(self, server: str) -> list[Connection]:
+        """Those that its listeners have accepted, and these listeners."""
+        return list(self._by_server.get(server, {}).values())
+
+    def serve(self, listening: Listening) -> None:
+        """Others listen now: what is open goes to them as far as that can be told."""
+        if listening == self._listening:
+            return
+        self._listening = listening
+        for connection in self.connections.values():
+            server = listening.owner(connection.netns, connection.socket.local)
+            if server is not None:
+                self.assign(connection, server)
+
+    def assign(self, connection: Connection, server: str) -> None:
+        """It is this server's."""
+        before, connection.server = connection.server, server
+        if before is None:
+            self._count_opened(connection)
+        elif before != server:
+            self._leave_server(connection, before)
+        if connection.id in self.connections:
+            self._by_server[server][connection.id] = connection
+
+    def _leave_server(self, connection: Connection, server: str) -> None:
+        there = self._by_server.get(server, {})
+        there.pop(connection.id, None)
+        if not there:
+            self._by_server.pop(server, None)
 
     def from_peer(self, netns: int, port: int, peer: Endpoint) -> list[Connection]:
         """Connections of a peer to a local port, the newest first, closed ones that are still kept included."""
         return list(reversed(self._by_peer.get((netns, port, peer), ())))
 
     def _open(self, number: int, at: int, netns: int, socket: Socket) -> None:
-        connection = Connection(number, netns, socket, opened_at=at, state_since=at, moved_at=at, compared_at=at)
+        server = self._listening.owner(netns, socket.local)
+        connection = Connection(
+            number, netns, socket, opened_at=at, state_since=at, moved_at=at, compared_at=at, server=server
+        )
         self._keep(connection)
         self._first_scan.setdefault(netns, at)
         if socket.state != TcpState.LISTEN:
             _note_waiting(connection, socket, at)
             self._note_end(connection, at)
-            if self._is_servers(netns, socket):
-                self.opened.add(netns, socket.local.port, socket.remote.address)
+        self._count_opened(connection)
+
+    def _count_opened(self, connection: Connection) -> None:
+        if connection.server is not None and connection.socket.state != TcpState.LISTEN:
+            self.opened.add(connection.server, connection.socket.remote.address)
 
     def _keep(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
+        self._by_namespace[connection.netns][connection.id] = connection
+        if connection.server is not None:
+            self._by_server[connection.server][connection.id] = connection
         socket = connection.socket
         if socket.state != TcpState.LISTEN:
             self._by_peer[connection.netns, socket.local.port, socket.remote].append(connection)
@@ -169,25 +216,30 @@ class ConnectionTable:
         connection.ended_at = at
         if self._first_scan.setdefault(connection.netns, connection.opened_at) == connection.opened_at:
             return  # when it began, nobody knows
-        if self._is_servers(connection.netns, socket):
-            place = connection.netns, socket.local.port, socket.remote.address
-            self.churn.note(place, at - connection.opened_at, at)
+        if connection.server is not None:
+            self.churn.note((connection.server, socket.remote.address), at - connection.opened_at, at)
 
     def _close(self, connection: Connection, at: int) -> None:
         connection.closed_at = at
-        self.connections.pop(connection.id, None)
+        self._let_go(connection)
         if connection.socket.state != TcpState.LISTEN:
             self._note_end(connection, at)
             self._closed.append(connection)
-            if self._is_servers(connection.netns, connection.socket):
-                self.closed.add(connection.netns, connection.socket.local.port, connection.socket.remote.address)
+            if connection.server is not None:
+                self.closed.add(connection.server, connection.socket.remote.address)
 
-    def _is_servers(self, netns: int, socket: Socket) -> bool:
-        """Whether it is a server's end: ports of clients would be counted without end."""
-        return netns not in self.served or socket.local.port in self.served[netns]
+    def _let_go(self, connection: Connection) -> None:
+        """It is not open any more."""
+        self.connections.pop(connection.id, None)
+        there = self._by_namespace.get(connection.netns, {})
+        there.pop(connection.id, None)
+        if not there:
+            self._by_namespace.pop(connection.netns, None)
+        if connection.server is not None:
+            self._leave_server(connection, connection.server)
 
     def _drop(self, connection: Connection) -> None:
-        self.connections.pop(connection.id, None)
+        self._let_go(connection)
         key = (connection.netns, connection.socket.local.port, connection.socket.remote)
         same_peer = self._by_peer.get(key, [])
         if connection in same_peer:

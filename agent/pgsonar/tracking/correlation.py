@@ -54,6 +54,8 @@ class Correlation:
                 found = self._find(server, backend, table, by_inode or {}, taken)
                 if found is not None:
                     processes.bind(backend, found)
+                    if found.server != server.id:
+                        table.assign(found, server.id)
                     taken.add(found.id)
             if backend.connection is not None:
                 processes.follow(backend)
@@ -103,7 +105,7 @@ def _named_by_title(server: Server, backend: Backend, table: ConnectionTable, ta
     # The kernel's tables show a link-local address without its zone.
     address = str(title.host).partition("%")[0]
     for candidate in table.from_peer(server.netns, server.port, Endpoint(address, title.port)):
-        if candidate.id in taken:
+        if candidate.id in taken or candidate.server not in (server.id, None):
             continue
         # A connection that ended before the process began belongs to an earlier holder of the same 4-tuple.
         if candidate.closed_at is None or candidate.closed_at >= backend.started + START_SLACK:
@@ -121,7 +123,11 @@ def _by_port_alone(server: Server, port: int, table: ConnectionTable, taken: set
     found = [
         c
         for c in table.of_namespace(server.netns)
-        if c.socket.remote.port == port and c.socket.local.port == server.port and c.id not in taken
+        if c.socket.remote.port == port
+        and c.socket.local.port == server.port
+        and c.id not in taken
+        # Where two servers share the port, an address decides whose it is.
+        and c.server in (server.id, None)
     ]
     return found[0] if len(found) == 1 else None
 

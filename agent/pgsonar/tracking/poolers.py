@@ -267,12 +267,6 @@ def _client_end(backend: Backend) -> Endpoint | None:
     return Endpoint(title.host, title.port)
 
 
-def is_poolers(connection: Connection, poolers: Iterable[Pooler]) -> bool:
-    """Whether a connection is to a pooler that shares its port with a server, on another address."""
-    local = connection.socket.local
-    return any(p.netns == connection.netns and p.port == local.port and local.address in p.addresses for p in poolers)
-
-
 def is_on(connection: Connection, pooler: Pooler) -> bool:
     """Whether a connection is one of an application to a pooler."""
     local = connection.socket.local
