@@ -272,6 +272,25 @@ def test_overflows_count_from_the_first_look_and_stand_for_a_while(world):
     assert row.points[0].value == 3
 
 
+def test_a_server_keeps_its_counts_when_what_the_kernel_counts_begins_anew(world):
+    pipeline = world.pipeline()
+    pipeline.discover(moment(0))
+    world.overflows = 100
+    step(pipeline, world, 1)
+    world.overflows = 103
+    step(pipeline, world, 2)
+    world.servers = [server(netns=NETNS + 1, pid=200, started=START)]  # its container has started again
+    pipeline.discover(moment(3))
+    world.overflows = 1
+    step(pipeline, world, 3)
+    world.overflows = 2
+    step(pipeline, world, 4)
+    pipeline.export_tick(moment(4))
+    (row,) = [row for row in world.told("metrics") if row.name == "pgsonar.listener.overflow"]
+
+    assert row.points[0].value == 4
+
+
 def test_the_blind_window_is_the_longest_of_an_export_interval(world):
     pipeline = world.pipeline()
     pipeline.discover(moment(0))

@@ -42,14 +42,13 @@ class _Namespace:
         self.stats: ScanStats | None = None
         self.max_gap = 0
         self.exported: tuple[int, int] = (at, 0)  # instant and number of scans at the last export
-        self.first_overflows: int | None = None
         self.overflows: int | None = None
+        self.new_overflows: int | None = None  # since the read before; 0 at the first
         self.overflowed_at: int | None = None
 
     def read_overflows(self, now: int | None, at: int) -> None:
-        if now is not None and self.first_overflows is None:
-            self.first_overflows = now
-        elif now is not None and self.overflows is not None and now > self.overflows:
+        self.new_overflows = None if now is None else max(0, now - self.overflows) if self.overflows is not None else 0
+        if self.new_overflows:
             self.overflowed_at = at
         self.overflows = now
 
@@ -169,12 +168,10 @@ class Namespaces:
         overflowed = namespace.overflowed_at if namespace is not None else None
         return overflowed is not None and at - overflowed < OVERFLOW_STANDS
 
-    def overflows(self, netns: int) -> int | None:
-        """ListenOverflows since it is watched; None when they cannot be read."""
+    def new_overflows(self, netns: int) -> int | None:
+        """How much ListenOverflows grew between the last two reads; None when it cannot be read."""
         namespace = self._namespaces.get(netns)
-        if namespace is None or namespace.overflows is None or namespace.first_overflows is None:
-            return None
-        return namespace.overflows - namespace.first_overflows
+        return namespace.new_overflows if namespace is not None else None
 
     def take_rates(self, at: int) -> tuple[dict[int, ScanStats], dict[int, float]]:
         """The totals with the longest gap, and complete scans a second, both since the last call."""

@@ -48,7 +48,7 @@ from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
 from pgsonar.tracking.backends import BackendTable, attach
 from pgsonar.tracking.client_side import NAMED
-from pgsonar.tracking.connections import ConnectionTable
+from pgsonar.tracking.connections import REMEMBERED, ConnectionTable
 from pgsonar.tracking.correlation import Correlation
 from pgsonar.tracking.earlier import EarlierRun
 from pgsonar.tracking.growth import IdleGrowth
@@ -89,6 +89,7 @@ class Pipeline:
         self._judge_by(leaks)
         self._ownership = Ownership(sources.owners)
         self._closer = CloserLook(sources.sampler, self.connections)
+        self._overflows: dict[str, int] = {}  # by server, ever: what a namespace counts may begin anew
         self.untold: dict[str, dict[str, str]] = {}  # by server: the kinds that cannot be told, and why
         self.failures: Counter[str] = Counter()  # by stage, for health
         self._reporter = reporter
@@ -201,6 +202,12 @@ class Pipeline:
         self._read_logs(now.at)
         for netns in self.namespaces.read(now.at):
             self.connections.resync(netns, self.sources.sampler.open_connections(netns), now.at)
+        for server in self.servers.values():
+            overflows = self.namespaces.new_overflows(server.netns)
+            if overflows is not None:
+                self._overflows[server.id] = self._overflows.get(server.id, 0) + overflows
+        while len(self._overflows) > REMEMBERED:
+            del self._overflows[next(iter(self._overflows))]
         sessions = self.sights.sessions(self.servers.values(), now.at)
         self._closer.look(self.namespaces.watched(), sessions, now.at)
         sights = self._in_sight(now.at)
@@ -295,7 +302,7 @@ class Pipeline:
             sight=sight,
             opened=self.connections.opened.of(server.id),
             closed=self.connections.closed.of(server.id),
-            overflows=self.namespaces.overflows(server.netns),
+            overflows=self._overflows.get(server.id),
             disagreements=self.correlation.disagreements[server.id],
             clients=self._reporter.names(server.id),
             log=self.logs.get(server.id),
