@@ -38,7 +38,7 @@ EXCEPTIONS = {
     ("views", "episodes.verdicts"): "the screen judges by what the events judge by",
 }
 # What several of one folder share; else its modules do not know one another.
-SHARED = {"detectors": ("evidence", "paths", "seeing", "shares"), "commands": ("options",)}
+SHARED = {"detectors": ("evidence", "holders", "paths", "seeing", "shares"), "commands": ("options",)}
 
 CORE = ("model", "tracking", "detectors", "episodes", "signals", "views")  # pure: a recording replays to the same
 OUTSIDE = ("os", "time", "socket", "subprocess", "threading", "logging", "psycopg", "opentelemetry")

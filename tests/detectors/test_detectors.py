@@ -295,6 +295,25 @@ class TestPoolExhausted:
         assert [f.opens for f in self.used(21)] == [False]
         assert self.used(20) == []
 
+    def test_it_names_who_holds_most_whether_that_is_a_leak_or_not(self):
+        many = [
+            *(backend(title("idle", user="checkout"), pid=n) for n in range(1, 16)),
+            *(backend(title("SELECT", user="checkout"), pid=n) for n in range(16, 19)),
+            *(backend(title("authentication", user="etl", host="10.0.0.9"), pid=n) for n in range(20, 25)),
+            *(backend(title("idle", user=f"u{n}"), pid=n) for n in range(30, 36)),
+            backend(title(None, user=None, host=None, port=None, kind=BackendKind.WORKER), pid=99),
+        ]
+        (found,) = find(PoolExhausted(), many, opened={"checkout@10.0.0.7": 12})
+
+        assert [holder.text for holder in found.holders] == [
+            "checkout@10.0.0.7 18 15 12 -",
+            "etl@10.0.0.9 5 0 0 -",
+            "u30@10.0.0.7 1 1 0 -",
+            "u31@10.0.0.7 1 1 0 -",
+            "u32@10.0.0.7 1 1 0 -",
+        ]
+        assert found.holders[0].pids == (1, 2, 3)
+
     def test_without_a_ceiling_there_is_no_verdict(self):
         assert self.used(500, limits=Limits()) == []
 
@@ -343,6 +362,7 @@ def test_every_file_of_the_package_is_in_the_list():
     files = {path.stem for path in Path(pgsonar.detectors.__file__).parent.glob("*.py")} - {
         "__init__",
         "evidence",
+        "holders",
         "paths",
         "seeing",
         "shares",

@@ -50,6 +50,28 @@ def test_a_segment_is_linked_to_the_one_before():
     assert "pgsonar.leak.segment" not in attributes(first)
 
 
+def test_slots_that_run_out_without_a_leak_have_a_name_all_the_same():
+    backends = [backend(title("idle", user="shop"), pid=n) for n in range(1, 23)]
+    events, _ = told(backends)
+    assert set(events) == {"pool_exhausted"}
+    event = events["pool_exhausted"]
+    finding = event.episode.findings[0]
+    (shop,) = finding.holders
+    processes = (
+        (None, "shop@10.0.0.7: 22 slots, 22 idle."),
+        (
+            ClientProcess(9, 1, "python3"),
+            "shop@10.0.0.7: 22 slots, 22 idle, 5 opened in the last minute, by python3 (pid 9).",
+        ),
+        (ClientProcess(9, 1, "haproxy"), "22 idle, 5 opened in the last minute, behind the proxy haproxy (pid 9)."),
+    )
+    for process, text in processes:
+        opened = 5 if process else 0
+        event.episode.findings = [replace(finding, holders=(replace(shop, process=process, opened=opened),))]
+        assert event_row(event).body.endswith(text)
+    assert attributes(event.episode)["pgsonar.holder.1"] == "shop@10.0.0.7 22 22 5 haproxy (pid 9)"
+
+
 def test_the_record_names_backend_client_and_onset():
     events, _ = idle_in_transaction()
     row = event_row(events["idle_in_transaction"])

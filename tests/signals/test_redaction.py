@@ -57,6 +57,7 @@ def leaking():
         ],
         [gone, waits, through, connection(tcp(0, TcpState.LISTEN, rx=1))],
         at=NOW.at,
+        refused=1,  # who holds slots is named
     )
 
 

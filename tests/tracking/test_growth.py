@@ -180,6 +180,22 @@ def test_each_address_is_judged_by_itself(pool):
     assert pool.watch(200, every(5, another_host)) == ({}, False)
 
 
+def test_what_was_opened_within_the_minute_counts_though_it_has_closed(pool):
+    pool.open(3)  # stand there before anybody looks
+    pool.minute = 5
+    pool.watch(1)
+    assert pool.growth.opened_lately("s1") == {}
+
+    def come_and_go(minute):
+        pool.open(4)
+        pool.sessions.popitem()
+
+    pool.watch(2, come_and_go)
+    assert pool.growth.opened_lately("s1") == {APP: 3}
+    pool.watch(1)
+    assert pool.growth.opened_lately("s1") == {}
+
+
 def test_growth_that_an_earlier_run_saw_goes_on(pool):
     pool.open(8)
     pool.minute = 100

@@ -17,6 +17,17 @@ MOMENT = Moment(AT, 1_767_323_045_678_000_000)  # 2026-01-02T03:04:05.678Z
 RULES = rules(LeaksProcessor())
 
 
+def test_slots_without_a_leak_are_somebodys():
+    of = server(limits=Limits(10, 3, "pg_control"))
+    crowd = [backend(title("idle", user="billing", host="10.4.9.10"), pid=n) for n in range(1, 7)]
+    text = " ".join(" ".join(scan_lines(look(sight(crowd, at=AT, of=of)), 80)).split())
+
+    assert "WHY 1 6 slots most are held by billing@10.4.9.10: 6 slots, 6 idle (certain) not: " in text
+    leaking = [backend(title("idle in transaction", user="checkout"), pid=n) for n in range(20, 22)]
+    text = " ".join(scan_lines(look(sight(crowd + leaking, at=AT, of=of)), 80))
+    assert "most are held" not in text
+
+
 def look(*sights, missing=()):
     """One look that found these, with the verdicts of the default configuration."""
 

@@ -2,7 +2,8 @@
 
 Used slots are counted from the processes, so the count holds logins that never finish and backends without a client,
 which a count of pg_stat_activity or of sockets misses. Measured against what ordinary clients can have: max_connections
-less the reserved slots. Without a known ceiling only refusals tell, where the server's log is read; they open at once.
+less the reserved slots. Who holds most of them is named in any case. Without a known ceiling only refusals tell, where
+the server's log is read; they open at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pgsonar.detectors.evidence import Evidence
+from pgsonar.detectors.holders import holders
 from pgsonar.detectors.seeing import no_utilization
 from pgsonar.detectors.shares import Shares
 from pgsonar.model import Finding, Sight
@@ -34,7 +36,7 @@ class PoolExhausted:
         judgement = self.shares.judge(share, sight.refused)
         if judgement is None:
             return
-        holders = {f"pgsonar.slot.holder.{name}": count for name, count in sight.ledger.holders.items() if count}
+        kinds = {f"pgsonar.slot.holder.{name}": count for name, count in sight.ledger.holders.items() if count}
         yield Finding(
             kind=self.kind,
             server=sight.server.id,
@@ -43,7 +45,8 @@ class PoolExhausted:
             severity=judgement.severity,
             opens=judgement.opens,
             confidence="likely" if sight.server.limits.guessed else "certain",
-            evidence=_evidence(sight, share) | holders,
+            evidence=_evidence(sight, share) | kinds,
+            holders=holders(sight),
         )
 
 

@@ -8,7 +8,7 @@ are nanoseconds since the epoch. A `Moment` carries both.
 from pgsonar.model.backends import LOCAL_HOST, LOGIN_ACTIVITIES, Activity, Backend, BackendKind, BackendSighting, Title
 from pgsonar.model.connections import ClientProcess, ClientSide, Connection, Destination
 from pgsonar.model.lacks import Lack, Part
-from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Member, Severity, Slots
+from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Holder, Member, Severity, Slots
 from pgsonar.model.moments import MILLISECOND, SECOND, Moment
 from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerEnds, PoolerReading, PoolerServer, Pooling, Via
 from pgsonar.model.resources import Resource
@@ -40,6 +40,7 @@ __all__ = [
     "EpisodeState",
     "Finding",
     "Growth",
+    "Holder",
     "Lack",
     "Ledger",
     "Limits",

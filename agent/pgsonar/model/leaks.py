@@ -51,6 +51,24 @@ class Member(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """One who holds slots of a server."""
+
+    identity: str
+    slots: int
+    idle: int  # of them
+    opened: int  # sessions within the last minute
+    pids: tuple[int, ...] = ()  # of some of its sessions, the oldest first
+    process: ClientProcess | None = None  # behind them, where it was looked for and found
+
+    @property
+    def text(self) -> str:
+        """As `pgsonar.holder.N` spells it."""
+        process = self.process.label if self.process is not None else "-"
+        return f"{self.identity} {self.slots} {self.idle} {self.opened} {process}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What a detector says of one member now. It has no memory; episodes have."""
 
@@ -75,6 +93,7 @@ class Finding:
     evidence: dict[str, str | int | float | bool] = field(default_factory=dict)
     alternative: str | None = None
     client: ClientProcess | None = None
+    holders: tuple[Holder, ...] = ()  # of what is nobody's leak alone: slots that run out
     via: str | None = None  # the pooler that it came through, to be compared with and never told
     peer: Endpoint | None = None  # who the server talks to, where that is not the client: a pooler
 

@@ -79,6 +79,7 @@ class Sight:
     refused: int = 0  # clients refused for want of a slot within the last minute, as its log tells
     refused_by: Mapping[tuple[str, str], int] = field(default_factory=dict)  # the same by ("role" or "database", name)
     growth: Mapping[str, Growth] = field(default_factory=dict)  # by user@address
+    opened: Mapping[str, int] = field(default_factory=dict)  # by user@address: sessions within the last minute
     thrash: tuple[Thrash, ...] = ()
     unlisted: Mapping[Process, int] = field(default_factory=dict)  # slots its login does not list, and since when
 

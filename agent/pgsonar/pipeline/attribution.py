@@ -6,7 +6,8 @@ application is named, never the pooler.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pgsonar.model import LOCAL_HOST, SECOND, Backend, Connection, Finding, Sight
@@ -33,8 +34,10 @@ class Attribution:
             return []
         backends = {(sight.server.id, b.pid): b for sight in sights for b in sight.backends}
         about = [backends.get((f.server, f.pid)) if f.pid is not None else None for f in findings]
-        self.name([b for b in about if b is not None], at)
-        return [_with_client(f, b) if b is not None else f for f, b in zip(findings, about, strict=True)]
+        holding = {(f.server, pid) for f in findings for holder in f.holders for pid in holder.pids}
+        self.name([b for b in (*about, *map(backends.get, holding)) if b is not None], at)
+        named = (_with_client(f, b) if b is not None else f for f, b in zip(findings, about, strict=True))
+        return [_with_processes(f, backends) if f.holders else f for f in named]
 
     def name(self, backends: Iterable[Backend], at: int) -> bool:
         """Looks for the clients of backends that were not looked for lately; whether it got round to all."""
@@ -67,6 +70,16 @@ class Attribution:
         for hop, client in found.items():
             note_client(hops[hop], client, at)
         return len(found) == len(hops)
+
+
+def _with_processes(finding: Finding, backends: Mapping[tuple[str, int], Backend]) -> Finding:
+    """Each holder with the process behind most of its sessions that were looked for."""
+    holders = []
+    for holder in finding.holders:
+        sessions = (backends.get((finding.server, pid)) for pid in holder.pids)
+        clients = Counter(b.client for b in sessions if b is not None and b.client is not None)
+        holders.append(replace(holder, process=next((client for client, _ in clients.most_common(1)), None)))
+    return replace(finding, holders=tuple(holders))
 
 
 def _with_client(finding: Finding, backend: Backend) -> Finding:

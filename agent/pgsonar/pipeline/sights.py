@@ -61,6 +61,7 @@ class Sights:
             refused=refused.pop(SLOTS, 0),
             refused_by=refused,
             growth=self.growth.observe(server.id, backends, at),
+            opened=self.growth.opened_lately(server.id),
             thrash=tuple(self.connections.churn.thrashing(server.id, at)),
             unlisted=reconciliation.standing if reconciliation is not None else {},
         )

@@ -95,6 +95,7 @@ def attributes(episode: Episode) -> Attributes:
         "pgsonar.leak.segment": episode.segment if episode.segment > 1 else None,
     }
     told |= {f"pgsonar.cause.{number}": text for number, text in enumerate(episode.causes, 1)}
+    told |= {f"pgsonar.holder.{number}": holder.text for number, holder in enumerate(oldest.holders, 1)}
     used = episode.slots.used if episode.slots is not None else 0
     guard, step = GUARDS[episode.kind], next_step(server, used, episode.kind, oldest)
     told |= oldest.evidence

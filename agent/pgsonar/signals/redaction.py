@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from pgsonar.config.schema import Redaction as Settings
 from pgsonar.detectors.evidence import Evidence
-from pgsonar.model import LOCAL_HOST, Endpoint, Finding, Pooling
+from pgsonar.model import LOCAL_HOST, ClientProcess, Endpoint, Finding, Holder, Pooling
 from pgsonar.signals.rows import Attributes, MetricRow
 from pgsonar.tracking.connections import OTHER
 
@@ -24,6 +24,7 @@ _NAMELESS = frozenset({"", "?", OTHER, LOCAL_HOST, "unix socket"})  # stand for 
 _REMEMBERED = 100_000
 _DIGEST = 8  # bytes: 16 characters
 _APPLICATION = "postgresql.application_name"
+_NO_USER = re.compile(r"pid \d+")  # detectors.evidence.who
 _ADDED_HOST = re.compile(r" - (\S+):\d+$")
 _POOLER, _SUBNET, _ROLE = "pgsonar.pooler", "pgsonar.network.subnet", "pgsonar.limit.role"
 # Evidence that holds an address and more, or a user and more.
@@ -82,16 +83,14 @@ class Redaction:
         """The finding without what is not to be told."""
         if not self._is_on:
             return finding
-        client = finding.client
         return replace(
             finding,
             identity=self._identity(finding),
             address=self._address(finding.address) if finding.address else None,
             user=self._user(finding.user) if finding.user else None,
             peer=Endpoint(self._address(finding.peer.address), finding.peer.port) if finding.peer else None,
-            client=client._replace(user=self._user(client.user) if client.user else None, dialled=None)
-            if client
-            else None,
+            client=self._process(finding.client),
+            holders=tuple(map(self._holder, finding.holders)),
             evidence=self._evidence(finding.evidence),
         )
 
@@ -126,6 +125,19 @@ class Redaction:
         if at:
             return f"{self._user(user)}@{place if place == finding.database else self._address(place)}"
         return identity
+
+    def _holder(self, holder: Holder) -> Holder:
+        """Of a session whose title tells nothing, the pid is all there is; of one without a client, the user."""
+        user, at, address = holder.identity.rpartition("@")
+        identity = f"{self._user(user)}@{self._address(address)}" if at else holder.identity
+        if not at and not _NO_USER.fullmatch(identity):
+            identity = self._user(identity)
+        return replace(holder, identity=identity, process=self._process(holder.process))
+
+    def _process(self, client: ClientProcess | None) -> ClientProcess | None:
+        if client is None:
+            return None
+        return client._replace(user=self._user(client.user) if client.user else None, dialled=None)
 
     def _pooler(self, label: str) -> str:
         address, _, port = label.rpartition(":")

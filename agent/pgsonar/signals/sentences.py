@@ -7,8 +7,10 @@ happens next. Nothing is said that was not seen.
 from __future__ import annotations
 
 from pgsonar.detectors.evidence import common_client
-from pgsonar.model import Episode, Severity, Slots
+from pgsonar.model import Episode, Holder, Severity, Slots
 from pgsonar.signals.words import count, of_slots
+
+HOLDERS_TOLD = 3  # in a sentence; attributes name more
 
 
 def whose(episode: Episode) -> str:
@@ -117,7 +119,20 @@ def _pool_exhausted(episode: Episode, old: str) -> str:
 
 
 def _main_cause(episode: Episode) -> str:
-    return f" Main cause: {episode.causes[0]}." if episode.root is not None and episode.causes else ""
+    if episode.root is not None and episode.causes:
+        return f" Main cause: {episode.causes[0]}."
+    named = "; ".join(holder_text(holder) for holder in episode.findings[0].holders[:HOLDERS_TOLD])
+    return f" Most are held by {named}." if named else ""
+
+
+def holder_text(holder: Holder) -> str:
+    """One who holds slots, for people: `app@10.0.0.7: 35 slots, 35 idle, 60 opened in the last minute, by python3`."""
+    parts = [f"{holder.identity}: {count(holder.slots, 'slot')}"]
+    parts += [f"{holder.idle} idle"] if holder.idle else []
+    parts += [f"{holder.opened} opened in the last minute"] if holder.opened else []
+    if holder.process is not None:
+        parts.append(f"{'behind the proxy' if holder.process.is_proxy else 'by'} {holder.process.label}")
+    return ", ".join(parts)
 
 
 def _idle_leak(episode: Episode, old: str) -> str:

@@ -17,6 +17,8 @@ from pgsonar.tracking.stillness import quiet_since
 
 WINDOWS = 3  # in a row
 LOOK = 5 * SECOND  # between two looks, or a tenth of a window
+MINUTE = 60 * SECOND
+_OPENED = 1000  # remembered of one kind: beyond, what it opened in a minute is this much at least
 _LIFETIMES = 100  # remembered of one kind
 _P99 = 0.99
 _REMEMBERED = 256  # kinds of one server, beside those that are there
@@ -28,6 +30,7 @@ class _Kind:
 
     window_at: int  # the window began
     there: dict[Process, int] = field(default_factory=dict)  # when each was met
+    begun: deque[int] = field(default_factory=lambda: deque(maxlen=_OPENED))  # starts within the last minute
     lifetimes: deque[int] = field(default_factory=lambda: deque(maxlen=_LIFETIMES))
     idle: int = 0  # when the window began
     opened: int = 0  # ever
@@ -41,6 +44,10 @@ class _Kind:
     @property
     def is_growing(self) -> bool:
         return self.grown >= WINDOWS
+
+    def forget_begun(self, at: int) -> None:
+        while self.begun and self.begun[0] <= at - MINUTE:
+            self.begun.popleft()
 
     def lived_at_most(self) -> int:
         """All but one in a hundred of them."""
@@ -103,6 +110,11 @@ class IdleGrowth:
             kind.grown, kind.onset = WINDOWS, left.onset
             kind.at_onset = left.normal, kind.opened - left.opened, kind.closed - left.closed
 
+    def opened_lately(self, server: str) -> dict[str, int]:
+        """Sessions that were opened within the minute before the last look, by who they are of."""
+        kinds = self._kinds.get(server, {})
+        return {name: len(kind.begun) for name, kind in kinds.items() if kind.begun}
+
     def forget(self, server: str) -> None:
         """Drops a server that is gone."""
         self._kinds.pop(server, None)
@@ -119,7 +131,10 @@ class IdleGrowth:
         for member, backend in there.items():
             if member not in kind.there:
                 kind.there[member] = backend.started
+                if backend.started > at - MINUTE:
+                    kind.begun.append(backend.started)
                 kind.opened += 1
+        kind.forget_begun(at)
         quiet = max(self._idle_after, kind.lived_at_most())
         idle = frozenset(
             member

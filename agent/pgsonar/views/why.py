@@ -11,12 +11,14 @@ from pgsonar.detectors.evidence import common_client
 from pgsonar.episodes.verdicts import Seen, Verdict
 from pgsonar.model import Activity, Backend, BackendKind, Connection, Server, Sight, TcpTimer
 from pgsonar.signals.advice import next_step
+from pgsonar.signals.sentences import HOLDERS_TOLD, holder_text
 from pgsonar.signals.words import age, count, out_of
 from pgsonar.tracking.stillness import is_dated
 from pgsonar.views.layout import wrap
 
 SHOWN = 5  # causes
 _BY_LOGIN = ("role_or_database_limit", "unaccounted")
+_FULL = "pool_exhausted"
 _HOLD_NO_SLOT = ("accept_queue", "prestartup_stuck")
 MINUTE = 60
 
@@ -24,9 +26,12 @@ MINUTE = 60
 def why_lines(seen: Seen, clock: Callable[[int], str], width: int) -> list[str]:
     """The causes, then what they are not. `clock` writes an instant as the time of day."""
     sight, causes = seen.sight, [verdict for verdict in seen.found if verdict.kind in _SAID]
+    # That the slots run out is said above; who holds them is the answer where no leak is one.
+    causes = [verdict for verdict in causes if verdict.kind != _FULL] or causes
     lines = []
     for number, verdict in enumerate(causes[:SHOWN], 1):
         many = len(verdict.findings)
+        many = sight.ledger.used if verdict.kind == _FULL else many
         slots = count(many, "client" if verdict.kind in _HOLD_NO_SLOT else "slot")
         since = f", {_since(sight, verdict, clock)}" if verdict.onset is not None else ""
         text = f"{_SAID[verdict.kind](verdict)}{since} ({verdict.findings[0].confidence})"
@@ -45,7 +50,7 @@ def why_lines(seen: Seen, clock: Callable[[int], str], width: int) -> list[str]:
         if kind in _BY_LOGIN and sight.reading is None:
             continue  # that there is no login is said below, once
         lines += wrap("CANNOT TELL  ", f"{kind}: {reason}", width)
-    return lines + (_do(sight, causes[0], width) if causes else [])
+    return lines + (_do(sight, causes[0], width) if causes and causes[0].kind != _FULL else [])
 
 
 def _since(sight: Sight, verdict: Verdict, clock: Callable[[int], str]) -> str:
@@ -94,6 +99,9 @@ _SAID: dict[str, Callable[[Verdict], str]] = {
     "orphaned_backend_no_socket": _orphaned,
     "auth_stuck": lambda verdict: f"{verdict.identity} connects and never finishes its login",
     "prestartup_stuck": lambda verdict: f"{verdict.identity} connects and never says who it is",
+    "pool_exhausted": lambda verdict: (
+        "most are held by " + "; ".join(holder_text(holder) for holder in verdict.findings[0].holders[:HOLDERS_TOLD])
+    ),
     "accept_queue": lambda _: "the postmaster does not accept connections",
     "half_open": lambda verdict: f"{_who(verdict)} does not answer any more",
     "network_path": lambda verdict: f"the path to {verdict.identity} is broken, these are no leaks",
