@@ -37,6 +37,7 @@ def server(**changes) -> Server:
         "netns": NETNS,
         "port": PORT,
         "address": "db-1",
+        "system_identifier": "7",
         "limits": Limits(30, 3, "pg_control"),
     }
     return Server(**(known | changes))
@@ -138,7 +139,7 @@ def database_reading(*sessions: Session, **changes) -> DatabaseReading:
         "own_pid": 1,
         "started": 0,
         "port": PORT,
-        "system_identifier": None,
+        "system_identifier": "7",
         "version": "16.4",
         "role": "primary",
         "limits": Limits(30, 3, "login"),

@@ -6,6 +6,7 @@ import pytest
 
 from build import START, server
 from pgsonar.pipeline.discovery import Discovery
+from pgsonar.tracking.backends import BackendTable
 from pgsonar.tracking.earlier import EarlierRun
 from pgsonar.tracking.poolers import PoolerTable
 from pgsonar.tracking.readings import Readings
@@ -24,7 +25,7 @@ def look():
         backends=SimpleNamespace(forget=lambda of: None),
         owners=SimpleNamespace(forget=lambda pid: None),
     )
-    discovery = Discovery(sources, Readings(), PoolerTable(EarlierRun()))
+    discovery = Discovery(sources, Readings(BackendTable()), PoolerTable(EarlierRun()))
 
     def find(*servers):
         here[:] = [server(**one) for one in servers]

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from build import START, backend, database_reading, server, title
-from pgsonar.model import LOCAL_HOST, SECOND, BackendKind, Endpoint, Limits, Session
-from pgsonar.tracking.backends import attach
+from pgsonar.model import LOCAL_HOST, SECOND, BackendKind, BackendSighting, Endpoint, Limits, Session
+from pgsonar.tracking.backends import BackendTable, attach
 from pgsonar.tracking.ledger import Reconciliation, slot_ledger
 from pgsonar.tracking.readings import Readings, improved, server_of, sightings
 
@@ -22,15 +22,50 @@ def reading(*sessions, at=AT, **changes):
     return database_reading(*sessions, begun=at - SECOND // 100, at=at, **(known | changes))
 
 
-def test_a_reading_is_of_the_server_on_its_port_that_started_when_it_says():
-    here = server(id="7@host:/a", started=5 * SECOND)
-    other = server(id="8@host:/b", started=5 * SECOND, netns=2)
-    later = server(id="7@host:/c", started=60 * SECOND, netns=3)
+def children(**of):
+    """A table in which each of these servers has one child: by its number in its own namespace."""
+    table = BackendTable()
+    for name, (number, user) in of.items():
+        table.observe(name, [BackendSighting(100, START, title(user=user), at=AT, inner_pid=number)])
+    return table
 
-    assert server_of(reading(started=6 * SECOND), [other, later, here]) is here
-    assert server_of(reading(started=6 * SECOND), [other]) is other, "its system identifier may not be readable"
-    assert server_of(reading(started=6 * SECOND, port=5433), [here]) is None
-    assert server_of(reading(started=30 * SECOND), [here, later]) is None
+
+def logged_in(**changes):
+    """A reading with the session of the login itself."""
+    return reading(replace(session(77), user="pgsonar"), own_pid=77, role="primary", **changes)
+
+
+def test_a_reading_is_of_the_server_with_its_system_identifier():
+    here, other = server(id="a", system_identifier="7"), server(id="b", system_identifier="8")
+
+    for skew in (-3600, 0, 3600):  # whatever the clocks say
+        assert server_of(logged_in(started=skew * SECOND), [other, here], children()) is here
+    assert server_of(logged_in(port=5433), [here], children()) is None
+    assert server_of(logged_in(system_identifier="9"), [here, other], children(a=(77, "pgsonar"))) is None
+
+
+def test_of_several_with_one_identifier_the_own_backend_tells():
+    primary = server(id="a", system_identifier="7", role="primary")
+    standby = server(id="b", system_identifier="7", role="standby", netns=2)
+
+    assert server_of(logged_in(), [standby, primary], children(a=(77, "pgsonar"), b=(9, "app"))) is primary
+    assert server_of(logged_in(), [standby, primary], children(a=(77, "app"), b=(77, "pgsonar"))) is standby
+    assert server_of(logged_in(), [standby, primary], children()) is None
+
+
+def test_one_of_another_role_is_another_server_unless_it_was_promoted():
+    standby = server(id="a", system_identifier="7", role="standby")
+
+    assert server_of(logged_in(), [standby], children(a=(9, "app"))) is None, "its primary, elsewhere"
+    assert server_of(logged_in(), [standby], children(a=(77, "pgsonar"))) is standby, "promoted"
+
+
+def test_where_the_identifier_cannot_be_read_the_own_backend_tells():
+    unread = server(id="a", system_identifier=None)
+
+    assert server_of(logged_in(), [unread], children(a=(77, "pgsonar"))) is unread
+    assert server_of(logged_in(), [unread], children(a=(77, "app"))) is None, "a number of another namespace"
+    assert server_of(logged_in(), [unread], children()) is None
 
 
 def test_what_runs_is_believed_before_what_the_server_says_of_itself_and_that_before_a_guess():
@@ -42,22 +77,21 @@ def test_what_runs_is_believed_before_what_the_server_says_of_itself_and_that_be
     assert (improved(sure, reading()).version, improved(sure, reading()).role) == ("16.4", "primary")
 
 
-def test_a_session_belongs_to_the_process_with_its_number_and_its_start():
+def test_a_session_belongs_to_the_process_with_its_number_that_was_there_when_it_was_listed():
     mine = backend(title(), pid=900)
     mine.inner_pid = 10
-    attach([mine], reading(session(10)))
-    assert mine.session == session(10)
-    slow = session(10, started=START + 4 * SECOND)  # as on a machine that is short of time
-    attach([mine], reading(slow))
-    assert mine.session == slow
-    attach([mine], reading(session(10, started=START + 6 * SECOND)))
-    assert mine.session is None
-    attach([mine], reading(session(10, started=START - SECOND)))
-    assert mine.session is None
+    for skew in (-3600, 0, 3600):  # the server's clock may have been set since
+        listed = session(10, started=START + skew * SECOND)
+        attach([mine], reading(listed))
+        assert mine.session == listed
     attach([mine], reading(session(900)))
     assert mine.session is None
+    attach([mine], reading(session(10)))
     attach([mine], None)
     assert mine.session is None
+    heir = backend(title(), pid=10, started=AT + SECOND)
+    attach([heir], reading(session(10)))
+    assert heir.session is None, "the number has returned"
 
 
 def gap_of(*looks):
@@ -113,15 +147,16 @@ def test_logins_that_postgresql_18_lists_as_starting_are_no_sessions():
 
 
 def test_a_role_that_does_not_see_all_proves_no_gap():
-    readings = Readings()
+    readings = Readings(BackendTable())
     readings.reconcile(server(), [backend(title())], reading(sees_all=False))
     assert readings.reconciliations == {}
 
 
 def test_a_server_that_does_not_run_here_is_known_by_its_login_while_that_answers():
-    readings = Readings()
-    assert readings.take(reading(started=77 * SECOND), 10 * SECOND, [server()]) is None
-    readings.settle([server()])
+    readings = Readings(BackendTable())
+    other = server(system_identifier="8")
+    assert readings.take(reading(), 10 * SECOND, [other]) is None
+    readings.settle([other])
     (remote,) = readings.remote(AT)
 
     assert (remote.pid, remote.id, remote.label) == (0, "7@db.example:5432", "db.example:5432")
@@ -132,22 +167,21 @@ def test_a_server_that_does_not_run_here_is_known_by_its_login_while_that_answer
 
 
 def test_a_server_that_is_read_before_it_is_found_is_not_taken_for_a_remote_one():
-    readings = Readings()
-    restarted = server(started=77 * SECOND)
-    readings.take(reading(started=77 * SECOND), 10 * SECOND, [server()])
-    readings.settle([restarted])
+    readings = Readings(BackendTable())
+    readings.take(reading(), 10 * SECOND, [])
+    readings.settle([server()])
 
     assert readings.remote(AT) == []
-    assert readings.of(restarted.id, AT) is not None
+    assert readings.of(server().id, AT) is not None
 
 
 def test_a_remote_server_that_turns_out_to_run_here_is_one_server():
-    readings = Readings()
-    readings.take(reading(started=77 * SECOND), 10 * SECOND, [])
+    readings = Readings(BackendTable())
+    readings.take(reading(), 10 * SECOND, [])
     readings.settle([])
     assert len(readings.remote(AT)) == 1
-    here = server(started=77 * SECOND)
-    assert readings.take(reading(started=77 * SECOND), 10 * SECOND, [here]) is here
+    here = server()
+    assert readings.take(reading(), 10 * SECOND, [here]) is here
     assert readings.remote(AT) == []
 
 
@@ -170,7 +204,7 @@ def test_sessions_of_a_remote_server_stand_in_for_processes():
 
 
 def test_a_reading_holds_for_a_while_and_is_forgotten_with_its_server():
-    readings = Readings()
+    readings = Readings(BackendTable())
     here = server()
     readings.take(reading(), 10 * SECOND, [here])
     assert readings.of(here.id, AT + 9 * SECOND) is not None

@@ -38,6 +38,7 @@ class Server:
     port: int | None
     address: str
     listens_on: tuple[str, ...] = ()  # the addresses of its own listeners on its port; empty: unknown
+    system_identifier: str | None = None  # of pg_control; a primary and its standbys have the same
     name: str | None = None  # targets[].name
     port_guessed: bool = False
     data_directory: str | None = None

@@ -77,7 +77,7 @@ class Pipeline:
         self.connections = ConnectionTable(reporter.places)
         self.backends = BackendTable()
         self.correlation = Correlation(self.earlier)
-        self.readings = Readings()
+        self.readings = Readings(self.backends)
         self.poolers = PoolerTable(self.earlier)
         self.logs: dict[str, LogCounts] = {}
         self.log_problems: list[str] = []

@@ -77,6 +77,8 @@ class ServerFinder:
         self._hostname = hostname
         self._host_id = host_id
         self._known: dict[tuple[int, int], tuple[Server, float]] = {}
+        self._controls: dict[tuple[int, int], ControlFile] = {}
+        self._unread: set[tuple[int, int]] = set()  # whose pg_control was read before and not at the last try
         self._matched: set[int] = set()
         self._own_numbers: dict[str, int] = {}
         self._shared: set[str] = set()  # keys of more than one server, told once
@@ -93,13 +95,15 @@ class ServerFinder:
             # A young server may not have opened its port yet, and an old one may be promoted.
             is_young = _age(postmaster) < YOUNG and server is not None and not server.listens_on
             is_due = time.monotonic() - described >= DESCRIBE_EVERY
-            if server is None or server.port is None or is_young or is_due:
+            if server is None or server.port is None or is_young or is_due or key in self._unread:
                 server, described = self._describe(postmaster), time.monotonic()
             known[key] = server, described
             joined = self._join(server)
             if joined is not None:
                 found.append(joined)
         self._known = known
+        self._controls = {key: control for key, control in self._controls.items() if key in known}
+        self._unread &= known.keys()
         return self._apart(found + self._by_sockets())
 
     def _apart(self, servers: list[Server]) -> list[Server]:
@@ -157,7 +161,7 @@ class ServerFinder:
         files = self._files(pid, arguments, directory)
         if files is not None and "data_directory" in files.settings and "data_directory" not in arguments:
             directory = files.settings["data_directory"]
-        control = read_control_file(processes.path_seen_by(pid, directory)) if directory else None
+        control = self._control(postmaster, directory)
         if control is None:
             missing.append("pg_control (running limits, role): run as the postgres user, or with CAP_DAC_READ_SEARCH")
         if files is not None and files.refused:
@@ -175,6 +179,7 @@ class ServerFinder:
             netns=self._namespace(pid),
             port=port,
             address=address,
+            system_identifier=str(control.system_identifier) if control is not None else None,
             listens_on=tuple(sorted({row.local.address for row in own})),
             port_guessed=guessed,
             data_directory=directory,
@@ -193,6 +198,17 @@ class ServerFinder:
             ),
             missing=tuple(missing),
         )
+
+    def _control(self, postmaster: _Postmaster, directory: str | None) -> ControlFile | None:
+        """pg_control. The server writes it while we read: what was read before stands until it is read again."""
+        key = postmaster.pid, postmaster.started
+        read = read_control_file(self._processes.path_seen_by(postmaster.pid, directory)) if directory else None
+        if read is not None:
+            self._controls[key] = read
+            self._unread.discard(key)
+        elif key in self._controls:
+            self._unread.add(key)
+        return self._controls.get(key)
 
     def _data_directory(self, pid: int, arguments: dict[str, str]) -> str | None:
         written = arguments.get("data_directory") or arguments.get("pgdata")

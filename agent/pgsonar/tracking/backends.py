@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgsonar.model import SECOND, Backend, BackendSighting, ClientProcess, Connection, DatabaseReading, Via
+from pgsonar.model import Backend, BackendSighting, ClientProcess, Connection, DatabaseReading, Via
 from pgsonar.tracking import stillness
-
-# A backend notes its start after its fork: a little, on a busy machine seconds. Pids do not return that soon.
-BEFORE_FORK, AFTER_FORK = SECOND // 2, 5 * SECOND
 
 
 class BackendTable:
@@ -94,12 +91,15 @@ def note_lost(backend: Backend, at: int | None) -> None:
 
 
 def attach(backends: Iterable[Backend], reading: DatabaseReading | None) -> None:
-    """Gives each backend its session, or takes an old one away."""
+    """Gives each backend its session, or takes an old one away.
+
+    What began before the reading, by our clock, and has the number of a session is that session: the server's own clock
+    may have been set since.
+    """
     sessions = {session.pid: session for session in reading.sessions} if reading is not None else {}
     for backend in backends:
-        session = sessions.get(backend.inner_pid)
-        is_same = session is not None and -BEFORE_FORK < session.started - backend.started < AFTER_FORK
-        backend.session = session if is_same else None
+        is_listed = reading is not None and backend.started <= reading.at
+        backend.session = sessions.get(backend.inner_pid) if is_listed else None
 
 
 def note_way(backend: Backend, via: Via | None) -> None:

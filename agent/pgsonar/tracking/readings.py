@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from pgsonar.model import (
     LOCAL_HOST,
-    SECOND,
     Activity,
     Backend,
     BackendKind,
@@ -22,9 +21,9 @@ from pgsonar.model import (
     Session,
     Title,
 )
+from pgsonar.tracking.backends import BackendTable
 from pgsonar.tracking.ledger import Reconciliation
 
-START_SLACK = 3 * SECOND  # pg_postmaster_start_time() is read after recovery's first steps, and clocks are slewed
 _REMOTE = (
     "sockets, process titles and logins under way: the server does not run on this host (run pgsonar beside it to see "
     "them)"
@@ -37,7 +36,8 @@ _KINDS = {"client backend": BackendKind.CLIENT, "walsender": BackendKind.WALSEND
 class Readings:
     """The newest reading of each server."""
 
-    def __init__(self) -> None:
+    def __init__(self, backends: BackendTable) -> None:
+        self._backends = backends
         self._readings: dict[str, tuple[DatabaseReading, int]] = {}  # by server: and for how long it holds, ns
         self._remote: dict[Endpoint, Server] = {}
         self._unsettled: dict[Endpoint, tuple[DatabaseReading, int]] = {}  # of servers that were not found yet
@@ -45,7 +45,7 @@ class Readings:
 
     def take(self, reading: DatabaseReading, holds: int, servers: Iterable[Server]) -> Server | None:
         """Notes a reading; returns its server, or None: a restarted one may be read before it is found."""
-        server = server_of(reading, servers)
+        server = server_of(reading, servers, self._backends)
         if server is not None:
             self._remote.pop(reading.endpoint, None)
         elif reading.endpoint in self._remote:
@@ -60,7 +60,7 @@ class Readings:
         """Gives readings that waited for it what the servers of this host are now; what is none of them is remote."""
         servers = list(servers)
         for endpoint, (reading, holds) in self._unsettled.items():
-            server = server_of(reading, servers)
+            server = server_of(reading, servers, self._backends)
             if server is None:
                 server = self._remote[endpoint] = remote_server(reading)
             self._readings[server.id] = reading, holds
@@ -86,18 +86,33 @@ class Readings:
         self.reconciliations.pop(server, None)
 
 
-def server_of(reading: DatabaseReading, servers: Iterable[Server]) -> Server | None:
-    """The server of this host that a reading is of: the one on its port that started when it says it did."""
+def server_of(reading: DatabaseReading, servers: Iterable[Server], backends: BackendTable) -> Server | None:
+    """The server of this host that a reading is of: by its system identifier, or by the login's own backend.
+
+    Never by clocks, which are set. A primary and its standbys share the identifier: where several of them run here, or
+    the one here has another role than the one that answered, the backend decides; so it does where pg_control may not
+    be read.
+    """
     servers = list(servers)
-    found = [
-        server
-        for server in servers
-        if server.pid and server.port == reading.port and abs(server.started - reading.started) < START_SLACK
-    ]
-    if not found and reading.endpoint.address in _HERE:  # a server of which nothing but its port is seen
-        found = [s for s in servers if not s.pid and s.netns and s.port == reading.endpoint.port]
-    named = [s for s in found if reading.system_identifier and s.id.startswith(f"{reading.system_identifier}@")]
-    return next(iter(named or found), None)
+    there = [server for server in servers if server.pid and server.port == reading.port]
+    same = [server for server in there if server.system_identifier == reading.system_identifier is not None]
+    unread = [server for server in there if server.system_identifier is None or reading.system_identifier is None]
+    if len(same) == 1 and same[0].role in (None, reading.role):
+        return same[0]
+    own = next((session for session in reading.sessions if session.pid == reading.own_pid), None)
+    for server in same or unread:
+        if any(_is_own(backend, reading, own) for backend in backends.of_server(server.id)):
+            return server
+    if reading.endpoint.address in _HERE:  # a server of which nothing but its port is seen
+        return next((s for s in servers if not s.pid and s.netns and s.port == reading.endpoint.port), None)
+    return None
+
+
+def _is_own(backend: Backend, reading: DatabaseReading, own: Session | None) -> bool:
+    """Whether a backend serves the login; numbers repeat in other namespaces, so the user must be the same."""
+    if backend.inner_pid != reading.own_pid or backend.started > reading.at:
+        return False
+    return own is None or backend.title.user in (None, own.user)
 
 
 def improved(server: Server, reading: DatabaseReading) -> Server:
