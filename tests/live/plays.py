@@ -281,6 +281,11 @@ def network_cut(world, user):
     clients = [world.client(user) for _ in range(6)]
     for client in clients:
         client.execute(KEEPALIVE)
+    for client in clients:  # all at once, so that all are asked at the same time, however long the above has taken
+        client.send_query("select 1")
+    for client in clients:
+        while client.message()[0] != b"Z":
+            pass
     time.sleep(0.3)  # an acknowledgement that is delayed would be lost, and the reply sent again
     world.wire.cut()
     yield Expected(
