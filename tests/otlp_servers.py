@@ -16,7 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when grpc is imported, a
 
 import grpc
 
-from pgsonar.demo.receiver import Receiver
+from pgsonar.demo.receiver import QuietServer, Receiver
 from pgsonar.exporters.encoding import Encoded
 
 NOTHING = Encoded("logs", b"", 3)  # an empty request is a request
@@ -96,10 +96,8 @@ def _talk(talk, connection):
         talk(connection)
 
 
-class Proxy(http.server.ThreadingHTTPServer):
+class Proxy(QuietServer):
     """Forwards requests and tunnels; `seen` are the first lines. With a login it lets nobody else through."""
-
-    daemon_threads = True
 
     def __init__(self, login=None, refuses=None):
         super().__init__(("127.0.0.1", 0), _ProxySide)

@@ -8,11 +8,13 @@ import gzip
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
+
+from pgsonar.demo.receiver import QuietServer
 
 KINDS = {
     "metrics": (metrics.ExportMetricsServiceRequest, metrics.ExportMetricsServiceResponse, "rejected_data_points"),
@@ -41,7 +43,7 @@ class Vendor:
         self.complaints = []
         self.accepted = dict.fromkeys(KINDS, 0)
         self.series = set()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _side(self))
+        self._http = QuietServer(("127.0.0.1", 0), _side(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
 

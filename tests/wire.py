@@ -10,9 +10,13 @@ from contextlib import contextmanager
 
 import needs
 
-# Tests that run side by side must not meet under one address.
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-SERVER, CLIENT = f"10.77.{WORKER}.1", f"10.77.{WORKER}.2"
+# Tests that run side by side must not meet under one address, neither those of one run nor of two: whose address it is
+# could not be told. What is recorded has the same ones always.
+PLACE = os.getpid() % (64 << 8) if "PYTEST_VERSION" in os.environ else None
+NETWORK = "10.77.0" if PLACE is None else f"10.{64 + (PLACE >> 8)}.{PLACE & 255}"
+NETWORK_6 = "fd77:" if PLACE is None else f"fd77::{0x1000 + PLACE:x}"
+SERVER, CLIENT = f"{NETWORK}.1", f"{NETWORK}.2"
+SERVER_6, CLIENT_6 = f"{NETWORK_6}:1", f"{NETWORK_6}:2"
 UNSHARE = """
 import ctypes, socket, sys, time
 assert ctypes.CDLL(None).unshare(0x40000000) == 0

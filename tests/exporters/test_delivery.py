@@ -2,8 +2,11 @@
 
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -562,3 +565,16 @@ def test_the_http_path_brings_in_neither_grpc_nor_requests_nor_a_database_client
     )
 
     assert done.stderr.strip() == ""
+
+
+def test_a_backend_of_the_tests_says_nothing_of_who_left_before_its_answer(capsys):
+    others = set(threading.enumerate())
+    with Receiver() as receiver:
+        receiver.script.append(Answer(200, delay=0.2))
+        with socket.create_connection(("127.0.0.1", receiver.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends with a reset
+            client.sendall(b"POST /v1/logs HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+            until(lambda: receiver.requests)
+    until(lambda: set(threading.enumerate()) <= others)
+
+    assert capsys.readouterr().err == ""

@@ -11,10 +11,9 @@ import os
 import subprocess
 
 import needs
-from wire import CLIENT, SERVER, link, say, start
+from wire import CLIENT, CLIENT_6, SERVER, SERVER_6, link, say, start
 
 CLONE_NEWNET = 0x40000000  # sched.h
-SERVER_6, CLIENT_6 = "fd77::1", "fd77::2"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,26 @@ def transactions(server, stack, number: int):
         client.execute("select 1")
 
 
+class Told:
+    """What an agent has written into its file."""
+
+    def __init__(self):
+        self.read = 0  # bytes
+        self.events, self.spans, self.points = [], [], defaultdict(list)
+
+    def add(self, request):
+        for resource in request.get("resourceLogs", []):
+            for record in (record for scope in resource["scopeLogs"] for record in scope["logRecords"]):
+                self.events.append({**record, "attributes": flat(record["attributes"])})
+        for resource in request.get("resourceSpans", []):
+            for span in (span for scope in resource["scopeSpans"] for span in scope["spans"]):
+                self.spans.append({**span, "attributes": flat(span["attributes"])})
+        for resource in request.get("resourceMetrics", []):
+            for metric in (metric for scope in resource["scopeMetrics"] for metric in scope["metrics"]):
+                shape = next(shape for shape in ("sum", "gauge", "histogram") if shape in metric)
+                self.points[metric["name"]] += metric[shape]["dataPoints"]
+
+
 class Agent:
     """`pgsonar run` with thresholds of two seconds, or those in `leaks`, and the file exporter."""
 
@@ -74,6 +95,7 @@ class Agent:
         settings: tuple[str, ...] = (),
     ) -> None:
         self.path = folder / "out.jsonl"
+        self._told = Told()
         config = folder / "agent.yaml"
         config.write_text(
             f"receivers: {{sockets: {{targets: {targets}}}{receivers}}}\n"
@@ -107,38 +129,32 @@ class Agent:
             self.process.wait()
         return time.monotonic() - begun
 
-    def _requests(self):
-        text = self.path.read_text() if self.path.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    def _read(self):
+        """What it has told since the last look, beside what it told before: tests look often, and a file grows long."""
+        told = self._told
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(told.read)
+                lines = file.read().splitlines(keepends=True)
+            for line in lines:
+                if line.endswith(b"\n"):
+                    told.add(json.loads(line))
+                    told.read += len(line)
+        return told
 
     def events(self, kind: str | None = None, name: str | None = None):
-        found = []
-        for resource in (r for request in self._requests() for r in request.get("resourceLogs", [])):
-            for record in (record for scope in resource["scopeLogs"] for record in scope["logRecords"]):
-                told = flat(record["attributes"])
-                if kind in (None, told["pgsonar.leak.kind"]) and name in (None, record["eventName"].rpartition(".")[2]):
-                    found.append({**record, "attributes": told})
-        return found
+        return [
+            event
+            for event in self._read().events
+            if kind in (None, event["attributes"]["pgsonar.leak.kind"])
+            and name in (None, event["eventName"].rpartition(".")[2])
+        ]
 
     def spans(self):
-        return [
-            {**span, "attributes": flat(span["attributes"])}
-            for request in self._requests()
-            for resource in request.get("resourceSpans", [])
-            for scope in resource["scopeSpans"]
-            for span in scope["spans"]
-        ]
+        return list(self._read().spans)
 
     def points(self, name: str):
-        return [
-            point
-            for request in self._requests()
-            for resource in request.get("resourceMetrics", [])
-            for scope in resource["scopeMetrics"]
-            for metric in scope["metrics"]
-            if metric["name"] == name
-            for point in next(metric[shape] for shape in ("sum", "gauge", "histogram") if shape in metric)["dataPoints"]
-        ]
+        return list(self._read().points[name])
 
     def wait_for(self, look, seconds: float, otherwise: str):
         deadline = time.monotonic() + seconds

@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import shutil
 import subprocess
 import time
 
 import pytest
 
+import needs
 from majors import binaries
 from pgsonar.demo.clients import WireClient
 from playing import Agent, ask, postgres
@@ -27,11 +27,9 @@ def server():
 
 @pytest.fixture
 def sidecar():
-    works = (
-        shutil.which("unshare") and not subprocess.run([*APART, "true"], capture_output=True, check=False).returncode
-    )
-    if not works:
-        pytest.skip("needs root, to create pid namespaces")
+    needs.root("to create pid namespaces")
+    if subprocess.run([*APART, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("cannot be installed: the right to create pid namespaces")
     return APART
 
 

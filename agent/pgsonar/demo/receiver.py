@@ -6,6 +6,7 @@ The rule: it decodes what came over the wire and judges nothing. `script` lets a
 from __future__ import annotations
 
 import gzip
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -38,6 +39,16 @@ class Answer(NamedTuple):
     keep: bool = False  # count the request as received all the same
 
 
+class QuietServer(ThreadingHTTPServer):
+    """One whose clients may leave in the middle of an answer: nobody is told of that."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Receiver:
     """Collects what it is sent: `events`, `spans`, `points`, each a flat dictionary; `counts` by signal."""
 
@@ -50,8 +61,7 @@ class Receiver:
         self.script: deque[Answer] = deque()
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _http_side(self))
-        self._http.daemon_threads = True
+        self._http = QuietServer(("127.0.0.1", port), _http_side(self))
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.05,), name="otlp-receiver", daemon=True
         )  # seconds: its end is noticed within them
