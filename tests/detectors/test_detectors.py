@@ -658,3 +658,26 @@ def test_a_backend_that_waits_for_its_client_is_ending_and_no_orphan_yet(activit
     (other,) = find(OrphanedBackendNoSocket(), [lost], [])
 
     assert one.counts_until == other.counts_until == NOW - proven * SECOND
+
+
+@pytest.mark.parametrize(
+    ("detector", "what"),
+    [
+        (PrestartupStuck(), title(None, user=None, host=None, port=None, kind=BackendKind.PRESTARTUP)),
+        (AuthStuck(), title("authentication")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("unread", "phase"),
+    [
+        pytest.param(3600 * SECOND, "server_not_reading", id="for an hour"),
+        pytest.param(SECOND // 2, None, id="for a moment"),
+        pytest.param(None, None, id="nothing"),
+    ],
+)
+def test_a_login_that_the_server_does_not_read_is_the_servers_delay(detector, what, unread, phase):
+    socket = connection(tcp(40000, rx=36 if unread else 0))
+    socket.unread_since = None if unread is None else NOW - unread
+    (found,) = find(detector, [backend(what, bound=socket)], [socket])
+
+    assert found.evidence.get("pgsonar.leak.phase") == phase

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.detectors.evidence import client_of, seen_since_fork, slot_evidence
+from pgsonar.detectors.evidence import client_of, phase_of_login, seen_since_fork, slot_evidence
 from pgsonar.detectors.seeing import no_logins_under_way
 from pgsonar.model import LOGIN_ACTIVITIES, Backend, BackendKind, Finding, Severity, Sight
 from pgsonar.tracking.stillness import unmoved_since
@@ -50,7 +50,7 @@ class AuthStuck:
                 onset=unmoved_since(backend),
                 onset_source=seen_since_fork(backend),
                 severity=severity,
-                evidence=slot_evidence(backend, sight),
+                evidence=slot_evidence(backend, sight) | phase_of_login(backend, sight.at),
                 alternative="a lock on a catalog holds the login back"
                 if backend.title.waiting
                 else "an authentication server (LDAP, RADIUS, PAM) that does not answer",

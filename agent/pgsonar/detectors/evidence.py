@@ -195,6 +195,17 @@ def _guards(settings: dict[str, str]) -> str | None:
     return ", ".join(guards) or None
 
 
+PHASE, NOT_READING = "pgsonar.leak.phase", "server_not_reading"
+_UNREAD = SECOND  # what came a moment ago is about to be read
+
+
+def phase_of_login(backend: Backend, at: int) -> Evidence:
+    """Whose delay a login that hangs is: the server's, where what the client sent lies unread."""
+    connection = backend.connection
+    since = connection.unread_since if connection is not None else None
+    return {PHASE: NOT_READING} if since is not None and at - since >= _UNREAD else {}
+
+
 def connection_key(client: Endpoint, server: Endpoint) -> str:
     """What agents on both ends of a hop call a connection: the client's end first."""
     return f"{client}-{server}"

@@ -1,15 +1,17 @@
 """A client that connected and never said who it is: no slot, but one of the children a postmaster can have.
 
 The child still shows the postmaster's own command line, because it has read no startup packet (a port probe that keeps
-its connection, a TLS request that is never followed up). PostgreSQL ends it after authentication_timeout and writes no
-line about it. At the limit of children nobody gets in any more, whatever max_connections says.
+its connection, a TLS request that is never followed up). Where the packet was sent and lies unread, the delay is the
+server's own: it looks up the client's name before it reads (log_hostname), or gets no CPU. PostgreSQL ends the child
+after authentication_timeout and writes no line about it. At the limit of children nobody gets in any more, whatever
+max_connections says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgsonar.detectors.evidence import Evidence, client_of, connection_evidence, seen_since_fork
+from pgsonar.detectors.evidence import Evidence, client_of, connection_evidence, phase_of_login, seen_since_fork
 from pgsonar.detectors.seeing import no_own_processes
 from pgsonar.model import BackendKind, Finding, Severity, Sight
 
@@ -37,7 +39,7 @@ class PrestartupStuck:
         told: Evidence = {"pgsonar.child.count": children}
         told |= {"pgsonar.child.limit": limit} if limit is not None else {}
         for backend in waiting:
-            client = client_of(backend)
+            client, phase = client_of(backend), phase_of_login(backend, sight.at)
             yield Finding(
                 kind=self.kind,
                 server=sight.server.id,
@@ -46,6 +48,6 @@ class PrestartupStuck:
                 onset=backend.started,
                 onset_source=seen_since_fork(backend),
                 severity=Severity.CRITICAL if is_near else Severity.INFO,
-                evidence=told | connection_evidence(backend),
-                alternative="a health check that opens the port and keeps it open",
+                evidence=told | connection_evidence(backend) | phase,
+                alternative="a server without CPU" if phase else "a health check that opens the port and keeps it open",
             )

@@ -6,7 +6,7 @@ happens next. Nothing is said that was not seen.
 
 from __future__ import annotations
 
-from pgsonar.detectors.evidence import common_client
+from pgsonar.detectors.evidence import NOT_READING, PHASE, common_client
 from pgsonar.model import Episode, Holder, Severity, Slots
 from pgsonar.signals.words import count, of_slots
 
@@ -80,10 +80,16 @@ def _auth_stuck(episode: Episode, old: str) -> str:
     )
     reserve = " The superuser reserve is NOT protected from this." if episode.severity >= Severity.HIGH else ""
     slots = of_slots(len(episode.members), _ceiling(episode))
+    delay = " The server has not read what they sent: the delay is its own." if _is_unread(episode) else ""
     return (
         f"{episode.server.label}: {slots} held by logins that never finish, all from {episode.identity} "
-        f"({', '.join(users) or 'user unknown'}), oldest {old} ({_oldest(episode)}). {seen}{reserve}"
+        f"({', '.join(users) or 'user unknown'}), oldest {old} ({_oldest(episode)}). {seen}{reserve}{delay}"
     )
+
+
+def _is_unread(episode: Episode) -> bool:
+    """Whether it is the server that keeps these clients waiting."""
+    return all(finding.evidence.get(PHASE) == NOT_READING for finding in episode.findings)
 
 
 def _prestartup_stuck(episode: Episode, old: str) -> str:
@@ -91,10 +97,14 @@ def _prestartup_stuck(episode: Episode, old: str) -> str:
     limit = episode.findings[0].evidence.get("pgsonar.child.limit")
     children = episode.findings[0].evidence["pgsonar.child.count"]
     near = " Near that limit NOBODY gets in, whatever is free." if episode.severity >= Severity.CRITICAL else ""
+    it_is, waits = ("it is", "waits") if number == 1 else ("they are", "wait")
+    said = f"connected and never said who {it_is}"
+    if _is_unread(episode):
+        said = f"{waits}: the server has not read what was sent (a name look-up, or no CPU)"
     return (
-        f"{episode.server.label}: {count(number, 'client')} of {episode.identity} connected and never said who "
-        f"{'it is' if number == 1 else 'they are'}, oldest {old} ({_oldest(episode)}). No slot is held, but one of the "
-        f"children the server can have: {children} of {limit or 'an unknown number'}.{near}"
+        f"{episode.server.label}: {count(number, 'client')} of {episode.identity} {said}, oldest {old} "
+        f"({_oldest(episode)}). No slot is held, but one of the children "
+        f"the server can have: {children} of {limit or 'an unknown number'}.{near}"
     )
 
 
