@@ -28,6 +28,7 @@ _STATE = re.compile(r"\A[0-9A-Z]{5}: ")  # log_error_verbosity = verbose
 _SAMPLE = 200  # lines that are looked at to tell the format
 _LESSONS = 20  # lines at a time whose prefix is looked at although they say nothing of ours
 _LESSON = 4096  # characters of them
+_CLOUDNATIVEPG = {"record", "logging_pod"}  # https://cloudnative-pg.io/docs/current/logging
 _LONGEST_ROW = 1 << 18  # characters of csvlog
 
 
@@ -106,9 +107,9 @@ class LogLines:
         """Tells the format, by what most lines are."""
         wrappers = Counter(wrapper_of(line) for line in sample)
         wrapper, number = wrappers.most_common(1)[0]
-        if wrapper is not None and 2 * number >= len(sample):
-            sample = list(Unwrapping(wrapper).lines(sample))
-            self._unwrapping = self._unwrapping or Unwrapping(wrapper)
+        unwrapping = Unwrapping(wrapper) if wrapper is not None and 2 * number >= len(sample) else None
+        if unwrapping is not None:
+            sample = list(unwrapping.lines(sample))
         objects = sum(_object(line) is not None for line in sample)
         rows = sum(bool(_CSV_BEGINS.match(line)) and line.count(",") >= _CSV_MESSAGE for line in sample)
         form: Format = "auto"
@@ -120,7 +121,10 @@ class LogLines:
             form = "stderr"
         if self._wanted == "auto":
             self._form = form
-        return form == self._form != "auto"
+        is_told = form == self._form != "auto"
+        if is_told and wrapper is not None and unwrapping is not None:
+            self._unwrapping = Unwrapping(wrapper)
+        return is_told
 
     # --- what each says ----------------------------------------------------------------------------------------------
 
@@ -188,7 +192,9 @@ def _object(line: str) -> dict[str, object] | None:
         told = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) and ("error_severity" in told or "level" in told) else None
+    if not isinstance(told, dict):
+        return None
+    return told if "error_severity" in told or ("level" in told and told.keys() & _CLOUDNATIVEPG) else None
 
 
 def _json_entry(line: str) -> Entry | None:

@@ -292,6 +292,8 @@ class ServerLogs:
         strange = [
             f"the log {path} is in no format that is known: PostgreSQL's stderr, csvlog or jsonlog in English, also as "
             "Docker, CRI or CloudNativePG wrap it"
+            if reader.format == "auto"
+            else f"the log {path} is no {reader.format} in English (receivers.serverlog.format)"
             for reader in self._readers
             for path in reader.strange()
         ]
