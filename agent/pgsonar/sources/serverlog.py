@@ -249,12 +249,16 @@ class ServerLogs:
         ids = {server.id for server in servers}
         is_settled, self._ids = ids == self._ids, ids
         for reader in self._readers:
-            for path in list(reader.read()):
-                if not is_settled or self._owners.get(path) not in ids:
+            # Before they are read: what is new is the new owner's.
+            for path in self._owners.keys() & reader.counts.keys():
+                if not is_settled or self._owners[path] not in ids:
                     self._give(path, owner_of(path, servers, self._processes), reader)
+            for path, counts in reader.read().items():
+                if path not in self._owners:
+                    self._owners[path] = owner_of(path, servers, self._processes)
                 owner = self._owners[path]
                 if owner in ids:
-                    told.setdefault(owner, LogCounts()).add(reader.counts[path])
+                    told.setdefault(owner, LogCounts()).add(counts)
         for server, counts in self._past:
             if server in ids:
                 told.setdefault(server, LogCounts()).add(counts)
@@ -265,9 +269,6 @@ class ServerLogs:
 
         While its owner is out of sight and nobody else is known to be, it keeps its owner.
         """
-        if path not in self._owners:
-            self._owners[path] = owner
-            return
         before = self._owners[path]
         if owner is None or owner == before:
             return
