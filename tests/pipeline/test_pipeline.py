@@ -26,6 +26,8 @@ from pgsonar.pipeline.pipeline import Pipeline
 from pgsonar.pipeline.reporting import Reporter
 from pgsonar.pipeline.world import Sources
 from pgsonar.signals.identity import Identity
+from pgsonar.sources.processes import Processes
+from pgsonar.sources.serverlog import LogReader, ServerLogs
 
 WALL = 1_700_000_000 * SECOND
 
@@ -214,6 +216,31 @@ def test_what_is_missing_is_told_by_part_and_name_with_what_it_costs(world):
     ]
     assert [lack.subject for lack in told if lack.name == "CAP_SYS_PTRACE"] == ["", "db-1:5432"]
     assert [lack.text for lack in told] == degraded(pipeline)[: len(told)], "health says the same"
+
+
+def test_refusals_of_days_ago_open_nothing_when_their_server_comes_back(world, tmp_path):
+    log = tmp_path / "server.log"
+    refused = "2026-01-02 03:04:05 UTC [77] app@shop FATAL:  sorry, too many clients already\n"
+    log.write_text("2026-01-02 03:04:05 UTC [1] LOG:  database system is ready to accept connections\n")
+    pipeline = world.pipeline()
+    pipeline.sources = replace(pipeline.sources, logs=ServerLogs([LogReader([str(log)])], Processes()))
+
+    def look(seconds, *, refuses=False, there=True):
+        world.servers = [server()] if there else []
+        with log.open("a") as file:
+            file.write(refused if refuses else "")
+        pipeline.discover(moment(seconds))
+        step(pipeline, world, seconds)
+        return [(row.event_name.rpartition(".")[2], row.attributes["pgsonar.leak.kind"]) for row in world.told("logs")]
+
+    days = 3 * 86400
+    assert look(1) == []
+    assert look(2, refuses=True) == [("opened", "pool_exhausted")]
+    assert look(100)[1:] == [("resolved", "pool_exhausted")]
+    assert len(look(days)) == 2
+    assert len(look(days + 1, there=False)) == 2
+    assert len(look(days + 2)) == 2, "it is as old as before"
+    assert look(days + 3, refuses=True)[2:] == [("opened", "pool_exhausted")]
 
 
 def test_while_scans_fail_nothing_is_judged_and_open_leaks_are_lost_from_sight_not_resolved(world):

@@ -86,9 +86,10 @@ def recorded(mode):
     ]
     world.ends = {"secret-host:1:6432": PoolerEnds({pooled: TcpState.ESTABLISHED})}
     log = LogCounts(last_line={"role": "too many connections for role alice from 10.0.0.7"})
-    log.by_name["role", "alice"] = 2
     world.logs = {"77@secret-host:/data": log}
-    there.run(0, 6)
+    there.run(0, 1)
+    log.by_name["role", "alice"] = 2  # what was there at first would be old
+    there.run(1, 6)
     sink.wants = True
     there.run(6, 8)
     return there, sink

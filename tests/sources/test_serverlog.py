@@ -1,7 +1,9 @@
 """PostgreSQL's log: real ones of each format, through rotation, and what must not be counted."""
 
 import contextlib
+import errno
 import os
+import shutil
 import time
 
 import pytest
@@ -89,6 +91,146 @@ def test_a_log_that_grows_too_fast_is_passed_over_and_that_is_counted(log):
     ((_, told),) = reader.read().items()
     assert dict(told.by_class) == {"all_slots": 1}
     assert told.skipped_bytes > MOST
+
+
+def many(number):
+    """Refusals of different sessions, so that no two logs begin alike."""
+    return "".join(REFUSED.replace("[77]", f"[{n}]") for n in range(number, number + 9))
+
+
+def test_a_file_that_is_renamed_goes_on_under_its_other_name(log):
+    reader = LogReader([f"{log.parent}/server*"])
+    add(log, many(100))
+    reader.read()
+    add(log, REFUSED)
+    log.rename(log.parent / "server.log.1")  # as logrotate does; the server goes on writing there until it is told
+    log.write_text(REFUSED)
+    assert total(reader) == 2
+    add(log.parent / "server.log.1", REFUSED)
+    add(log, REFUSED)
+    assert total(reader) == 4
+
+
+@pytest.mark.parametrize("keeps_its_time", [True, False])
+def test_what_a_copy_holds_has_been_counted(log, keeps_its_time):
+    reader = LogReader([f"{log.parent}/server*"])
+    add(log, many(100))
+    reader.read()
+    add(log, many(200))
+    assert total(reader) == 9
+    (shutil.copy2 if keeps_its_time else shutil.copy)(log, log.parent / "server.log.1")  # copytruncate
+    os.truncate(log, 0)
+    assert total(reader) == 9
+    add(log, REFUSED)
+    assert total(reader) == 10
+
+
+def test_a_log_that_comes_into_sight_late_is_old(log):
+    other = log.parent / "other.log"
+    reader = LogReader([f"{log.parent}/*.log"])
+    log.rename(log.parent / "away")
+    reader.read()
+    (log.parent / "away").rename(log)  # a volume that is mounted later
+    assert total(reader) == 0
+    add(log, REFUSED)
+    assert total(reader) == 1
+    other.write_text(many(300))
+    os.utime(other, (1, 1))  # moved here
+    assert total(reader) == 1
+    add(other, REFUSED)
+    assert total(reader) == 2
+
+
+def test_a_log_that_can_be_read_at_last_is_old(log, monkeypatch):
+    reader = LogReader([f"{log.parent}/*.log"])
+    other = log.parent / "other.log"
+    reader.read()
+    other.write_text(many(300))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", lambda path, flags: open_unless(path, flags, str(other)))
+        reader.read()
+        assert str(other) in reader.refused
+    assert total(reader) == 0
+    add(other, REFUSED)
+    assert total(reader) == 1
+
+
+OPEN = os.open
+
+
+def open_unless(path, flags, forbidden):
+    if path == forbidden:
+        raise PermissionError(errno.EACCES, "no")
+    return OPEN(path, flags)
+
+
+def test_a_line_that_is_half_there_when_we_come_is_read_as_a_whole(log):
+    add(log, REFUSED[:50])
+    reader = LogReader([str(log)])
+    reader.read()
+    add(log, REFUSED[50:])
+    assert counts(reader) == {"all_slots": 1}
+
+
+def test_the_next_file_of_a_log_has_the_prefix_of_the_one_before(log):
+    quoted = "user=a,db=b LOG:  checkpoint complete\nuser=,db= LOG:  checkpoint complete\n"
+    log.write_text(quoted)
+    reader = LogReader([f"{log.parent}/*.log"])
+    reader.read()
+    (log.parent / "server2.log").write_text("user=x y,db=b FATAL:  sorry, too many clients already\n")
+    assert total(reader) == 1
+
+
+def test_what_was_told_before_a_log_had_an_owner_is_nobodys(log):
+    servers = [server(id="db", pid=1 << 30), server(id="two", pid=1 << 30)]
+    logs = followed([log])
+    logs.read(servers)
+    add(log, REFUSED * 3)
+    assert logs.read(servers) == {}
+    assert refused(logs) == 0, "alone, it is its own now"
+    add(log, REFUSED)
+    assert refused(logs) == 1
+
+
+def test_a_log_whose_server_is_out_of_sight_opens_nothing_at_another(tmp_path):
+    one, two = (server(id=f"{n}", pid=1 << 30, data_directory=f"{tmp_path}/{n}") for n in (1, 2))
+    logs = []
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        logs.append(tmp_path / name / "server.log")
+        logs[-1].write_text(REFUSED)
+    both = followed([f"{tmp_path}/*/server.log"])
+    both.read([one, two])
+    add(logs[0], REFUSED * 5)
+    assert told_by(both.read([one, two])) == {"1": 5, "2": 0}
+    assert told_by(both.read([two])) == {"2": 0}
+    add(logs[0], REFUSED)
+    assert told_by(both.read([one, two])) == {"1": 6, "2": 0}
+
+
+def told_by(told):
+    return {name: of.by_class["all_slots"] for name, of in told.items()}
+
+
+def total(reader):
+    return summed(reader).get("all_slots", 0)
+
+
+def test_a_file_in_no_format_is_named_while_it_is_in_none(log):
+    (log.parent / "old.log.gz").write_bytes(b"\x1f\x8b\x08 no text\n")
+    journal = log.parent / "journal"
+    journal.write_text("Nov 28 21:51:39 host systemd[1]: Started PostgreSQL.\n")
+    logs = followed([f"{log.parent}/*"])
+    logs.read([server()])
+    (problem,) = logs.problems()
+    assert f"the log {journal} is in no format that is known" in problem
+    add(journal, "2026-01-02 03:04:05 UTC [7] LOG:  starting PostgreSQL 18.1\n")
+    logs.read([server()])
+    assert logs.problems() == []
+    demanded = ServerLogs([LogReader([str(log)], "jsonlog")], Processes())
+    demanded.read([server()])
+    (problem,) = demanded.problems()
+    assert "is no jsonlog" in problem
 
 
 def test_what_cannot_be_followed_is_named(tmp_path, log):

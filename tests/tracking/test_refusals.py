@@ -17,10 +17,16 @@ def test_refusals_count_for_a_minute_and_no_longer():
     assert refusals.lately("s") == {}
 
 
-def test_what_is_new_at_the_first_look_counts():
+def test_what_was_told_before_a_server_was_seen_is_old_whatever_it_was_about():
     refusals = Refusals()
-    refusals.note("s", SLOTS, 3, START)
-    assert refusals.lately("s") == {SLOTS: 3}
+    for _ in range(2):
+        refusals.note("s", SLOTS, 3, START)
+        refusals.note("s", ("role", "etl"), 2, START)
+        assert refusals.lately("s") == {}
+        refusals.note("s", SLOTS, 4, START + SECOND)
+        refusals.note("s", ("database", "shop"), 1, START + SECOND)
+        assert refusals.lately("s") == {SLOTS: 1, ("database", "shop"): 1}
+        refusals.forget("s")  # its server was out of sight
 
 
 def test_a_total_that_falls_is_counted_anew():
@@ -32,8 +38,10 @@ def test_a_total_that_falls_is_counted_anew():
 
 def test_each_limit_is_counted_by_itself():
     refusals = Refusals()
-    refusals.note("s", ("role", "etl"), 2, START)
-    refusals.note("s", SLOTS, 0, START)
-    refusals.note("other", ("role", "etl"), 9, START)
+    for at in (START, START + SECOND):
+        refusals.note("s", SLOTS, 0, at)
+        refusals.note("other", SLOTS, 0, at)
+    refusals.note("s", ("role", "etl"), 2, START + SECOND)
+    refusals.note("other", ("role", "etl"), 9, START + SECOND)
 
     assert refusals.lately("s") == {("role", "etl"): 2}
