@@ -104,3 +104,11 @@ def test_what_is_refused_names_key_file_and_line_and_what_to_write(capsys, tmp_p
     assert what.startswith("pgsonar: exporters.otlp_http.endpoint: an address of IPv6 stands in brackets; got 'http://")
     assert what.endswith(f" ({file}:3)")
     assert hint == "  hint: write http://[fd00:1::5]:4318"
+
+
+def test_attributes_that_are_pgsonars_own_are_named_once(capsys, monkeypatch):
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=x,server.port=1,team=shop")
+
+    assert main(["validate"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("OTEL_RESOURCE_ATTRIBUTES: service.instance.id, server.port are pgsonar's own") == 1

@@ -242,3 +242,20 @@ def test_a_grpc_endpoint_with_https_needs_no_port(name):
 
     endpoints = {exporter.endpoint: exporter.tls.insecure for exporter in config.exporters.values()}
     assert endpoints["otlp.example.com:443"] is False
+
+
+def test_what_tells_servers_apart_is_left_out_of_the_variables_with_one_warning(read):
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=x,server.address=y,server.port=1,region=eu,host.name=n"}
+
+    names = "service.instance.id, server.address, server.port"
+    for config in (load([], [], environ), read("exporters: {debug: }", environ=environ)):
+        assert config.telemetry.resource == {"region": "eu", "host.name": "n"}
+        assert config.warnings == [f"OTEL_RESOURCE_ATTRIBUTES: {names} are pgsonar's own to say: left out"]
+
+
+def test_what_tells_servers_apart_is_left_out_of_a_file_as_well(read):
+    resource = "{service.version: '2', deployment.environment.name: production}"
+    config = read(f"exporters: {{debug: }}\nservice: {{telemetry: {{resource: {resource}}}}}")
+
+    assert config.telemetry.resource == {"deployment.environment.name": "production"}
+    assert config.warnings == ["service.telemetry.resource: service.version is pgsonar's own to say: left out"]

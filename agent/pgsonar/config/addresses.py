@@ -64,7 +64,7 @@ def host_port(text: str, usual: int = GRPC_PORT, *, listens: bool = False) -> Pl
         right = first_accepted(partial(host_port, usual=usual), f"localhost:{usual}", inner)
         raise Unusable("expected host:port, without a scheme", right)
     if listens and text.startswith("*:"):
-        raise Unusable("expected host:port; every address is an empty host", text[1:])
+        raise Unusable("expected host:port; every address is an empty host", f":{_port(text[2:]) or usual}")
     host, port = apart(text, usual, str)
     if port is None:
         right = f"localhost:{host}" if _port(host) else f"{in_brackets(host) or 'localhost'}:{usual}"

@@ -19,7 +19,7 @@ from pgsonar.config.addresses import DEFAULT_ENDPOINTS, Unusable, display, url
 from pgsonar.config.grpc_targets import grpc_target
 from pgsonar.config.problems import Problems
 from pgsonar.config.reading import Document
-from pgsonar.config.schema import SIGNALS
+from pgsonar.config.schema import SIGNALS, is_own_attribute
 
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _RESOURCE = "service.telemetry.resource"
@@ -52,6 +52,15 @@ class _Exporter(NamedTuple):
     settings: Document
 
 
+def without_own(attributes: Mapping[str, str], key: str, problems: Problems) -> dict[str, str]:
+    """What a user may say of the resources, with a warning that names what is left out."""
+    own = [name for name in attributes if is_own_attribute(name)]
+    if own:
+        what = "is" if len(own) == 1 else "are"
+        problems.warn(key, f"{', '.join(own)} {what} pgsonar's own to say: left out")
+    return {name: value for name, value in attributes.items() if name not in own}
+
+
 class Environment:
     """The OTEL_* variables of one environment. An empty variable counts as not set."""
 
@@ -63,7 +72,8 @@ class Environment:
 
     def resource(self) -> dict[str, str]:
         """Resource attributes; OTEL_SERVICE_NAME wins over a service.name among the attributes."""
-        attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES", self._set.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        written = self._pairs("OTEL_RESOURCE_ATTRIBUTES", self._set.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        attributes = without_own(written, "OTEL_RESOURCE_ATTRIBUTES", self._problems)
         if name := self._set.get("OTEL_SERVICE_NAME"):
             attributes["service.name"] = name
             self._problems.origins.note_below(f"{_RESOURCE}.service.name", name, "OTEL_SERVICE_NAME")
