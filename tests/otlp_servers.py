@@ -39,11 +39,11 @@ def tls_receiver(certificate, *, clients_of=None, port=0):
 class GrpcBackend:
     """Answers every method as `script` says, one function of the context for each call; accepts without."""
 
-    def __init__(self, certificate=None, clients_of=None, port=0):
+    def __init__(self, certificate=None, clients_of=None, port=0, place=None):
         self.calls, self.script = [], []
         self._server = grpc.server(ThreadPoolExecutor(2))
         self._server.add_generic_rpc_handlers((_Every(self._answer),))
-        place = f"127.0.0.1:{port}"
+        place = place or f"127.0.0.1:{port}"
         if certificate is None:
             self.port = self._server.add_insecure_port(place)
         else:

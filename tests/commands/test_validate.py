@@ -76,3 +76,39 @@ def test_nothing_but_the_configuration_is_imported():
     ended = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
 
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_endpoints_are_shown_as_they_were_written(capsys, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[10.0.0.5]:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "10")
+
+    assert main(["validate", "--set", "extensions.health_check.endpoint='[::1]:13133'"]) == 0
+    printed = capsys.readouterr().out
+    assert "-> otlp_http (http://[10.0.0.5]:4318/v1/metrics)" in printed
+    assert "health:  http://[::1]:13133" in printed
+    assert "OTEL_EXPORTER_OTLP_TIMEOUT: 10 is taken for 10 milliseconds" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("endpoint", ["https://otlp.example.com", "unix:///run/otel.sock", "dns:///localhost:4317"])
+def test_what_grpc_dials_is_shown(capsys, endpoint):
+    assert main(["validate", "--set", f"exporters.otlp_grpc.endpoint={endpoint}"]) == 0
+    assert f"-> otlp_grpc ({endpoint})" in capsys.readouterr().out
+
+
+def test_what_is_refused_names_key_file_and_line_and_what_to_write(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("exporters:\n  otlp_http:\n    endpoint: http://fd00:1::5:4318\n")
+
+    assert main(["validate", "--config", str(file)]) == 2
+    what, hint = capsys.readouterr().err.splitlines()
+    assert what.startswith("pgsonar: exporters.otlp_http.endpoint: an address of IPv6 stands in brackets; got 'http://")
+    assert what.endswith(f" ({file}:3)")
+    assert hint == "  hint: write http://[fd00:1::5]:4318"
+
+
+def test_attributes_that_are_pgsonars_own_are_named_once(capsys, monkeypatch):
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=x,server.port=1,team=shop")
+
+    assert main(["validate"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("OTEL_RESOURCE_ATTRIBUTES: service.instance.id, server.port are pgsonar's own") == 1

@@ -208,3 +208,54 @@ def test_an_endpoint_of_another_protocol_fills_nothing(read):
 
 def test_dollars_of_a_variable_are_not_looked_into():
     assert of(EXPORTER_OTLP_HEADERS="k=${env:HOME}$$").exporters["otlp_http"].headers == {"k": "${env:HOME}$$"}
+
+
+@pytest.mark.parametrize("name", ["EXPORTER_OTLP_TIMEOUT", "EXPORTER_OTLP_LOGS_TIMEOUT", "METRIC_EXPORT_INTERVAL"])
+def test_so_few_milliseconds_are_obeyed_with_a_warning_that_names_both_readings(name):
+    config = of(**{name: "10"})
+
+    given = [exporter.timeout for exporter in config.exporters.values()] + [config.telemetry.metrics.interval]
+    assert 0.01 in given
+    (warning,) = config.warnings
+    assert warning.startswith(f"OTEL_{name}: ")
+    assert "10 milliseconds" in warning
+    assert "if 10 seconds are meant, write 10000" in warning
+
+
+@pytest.mark.parametrize("text", ["200", "2500", "10000"])
+def test_milliseconds_that_are_likely_have_no_warning(text):
+    assert of(EXPORTER_OTLP_TIMEOUT=text, METRIC_EXPORT_INTERVAL=text).warnings == []
+
+
+def test_an_ipv6_endpoint_without_brackets_is_answered_with_what_to_write():
+    with pytest.raises(
+        ConfigError, match="OTEL_EXPORTER_OTLP_ENDPOINT: an address of IPv6 stands in brackets"
+    ) as caught:
+        of(EXPORTER_OTLP_ENDPOINT="http://fd00:1::5:4318")
+
+    assert caught.value.hint == "write http://[fd00:1::5]:4318"
+
+
+@pytest.mark.parametrize("name", ["EXPORTER_OTLP_ENDPOINT", "EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_a_grpc_endpoint_with_https_needs_no_port(name):
+    config = of(EXPORTER_OTLP_PROTOCOL="grpc", **{name: "https://otlp.example.com"})
+
+    endpoints = {exporter.endpoint: exporter.tls.insecure for exporter in config.exporters.values()}
+    assert endpoints["otlp.example.com:443"] is False
+
+
+def test_what_tells_servers_apart_is_left_out_of_the_variables_with_one_warning(read):
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=x,server.address=y,server.port=1,region=eu,host.name=n"}
+
+    names = "service.instance.id, server.address, server.port"
+    for config in (load([], [], environ), read("exporters: {debug: }", environ=environ)):
+        assert config.telemetry.resource == {"region": "eu", "host.name": "n"}
+        assert config.warnings == [f"OTEL_RESOURCE_ATTRIBUTES: {names} are pgsonar's own to say: left out"]
+
+
+def test_what_tells_servers_apart_is_left_out_of_a_file_as_well(read):
+    resource = "{service.version: '2', deployment.environment.name: production}"
+    config = read(f"exporters: {{debug: }}\nservice: {{telemetry: {{resource: {resource}}}}}")
+
+    assert config.telemetry.resource == {"deployment.environment.name": "production"}
+    assert config.warnings == ["service.telemetry.resource: service.version is pgsonar's own to say: left out"]

@@ -31,7 +31,13 @@ from pgsonar.pipeline.pipeline import Pipeline
 from pgsonar.signals.identity import Identity
 from pgsonar.signals.trial import TEST, marked
 from pgsonar.signals.words import count
-from pgsonar.sources.privileges import CAPABILITIES, ENTERS_NAMESPACES, LOOKS_INTO_PROCESSES, privileges
+from pgsonar.sources.privileges import (
+    CAPABILITIES,
+    ENTERS_NAMESPACES,
+    LOOKS_INTO_PROCESSES,
+    hidden_processes,
+    privileges,
+)
 from pgsonar.views.doctor import Check, doctor_lines
 from pgsonar.views.scan import BY_LOGIN
 
@@ -63,7 +69,11 @@ def this_host(config: Config) -> list[Check]:
     """Everything that can be seen from here."""
     with opened(config) as (pipeline, sources):
         seen = look(pipeline, sources).servers
-        checks = [*agent(), *servers(pipeline, sources, seen), *client_side(pipeline, sources)]
+        checks = [
+            *agent(is_seeing=any(one.sight.server.pid for one in seen)),
+            *servers(pipeline, sources, seen),
+            *client_side(pipeline, sources),
+        ]
         return [*checks, *poolers(pipeline), *logins(sources), *logs(pipeline), *state(config)]
 
 
@@ -103,19 +113,14 @@ def _told(area: str, answer: Answer, exporter: Section) -> Check:
     return Check(area, f"{answer.signal}: {said}{took}", state, remedy=answer.hint)
 
 
-def agent() -> Iterator[Check]:
-    """Who we are, and what we may."""
+def agent(*, is_seeing: bool = False) -> Iterator[Check]:
+    """Who we are, and what we may; `is_seeing` a server already, the agent has what it needs for that one."""
     mine = privileges()
     held = ", ".join(mine.capabilities) or "no capability that matters"
     yield Check("AGENT", f"pgsonar {__version__} as {mine.user}, {held}, {mine.open_files} open files")
-    if mine.hides_processes:
-        yield Check(
-            "AGENT",
-            "/proc hides the processes of other users",
-            "broken",
-            "no server of another user is found at all",
-            "run as a member of the group in the mount option gid= of /proc, or without hidepid",
-        )
+    if mine.hidden is not None:
+        state = "less" if is_seeing else "broken"
+        yield Check("AGENT", mine.hidden.what, state, "no server of another user is found at all", mine.hidden.helps)
     for name, (_, what_for) in CAPABILITIES.items():
         if name not in mine.capabilities:
             yield Check("AGENT", f"{name} is not held: {what_for}; the servers below say whether that matters")
@@ -133,7 +138,11 @@ def servers(pipeline: Pipeline, sources: OpenSources, seen: list[Seen]) -> Itera
             "all that is to be told of it",
             "compare receivers.sockets.targets with `pgsonar scan` without a configuration",
         )
-    if not seen:
+    if not seen and hidden_processes():
+        yield Check(
+            "SERVERS", "no PostgreSQL server is seen: one may be hidden", "broken", "everything", "see AGENT above"
+        )
+    elif not seen:
         yield Check(
             "SERVERS",
             "no PostgreSQL server runs here",

@@ -5,13 +5,14 @@ The rule: a check names the key and what is expected, and looks at nothing but t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pgsonar.config import schema
-from pgsonar.config.addresses import APPENDED, display, grpc_problem, host_port_problem, port_problem, url_problem
+from pgsonar.config.addresses import APPENDED, Unusable, display, host_port, login_place, port_problem, problem_of, url
 from pgsonar.config.components import Components, type_of
+from pgsonar.config.grpc_targets import grpc_target
 from pgsonar.config.headers import check_headers
 from pgsonar.config.presets import check_preset
 from pgsonar.config.problems import Problems, allowed_hint
@@ -20,6 +21,7 @@ from pgsonar.config.units import ByteSize, Duration
 NOT_GRPC = tuple(f"{signal}_endpoint" for signal in schema.SIGNALS)  # one channel, one endpoint
 _SHORTEST_INTERVAL = Duration(0.001)
 _CLIENTS_MOST = 1000
+_PROXY = "http://proxy:3128"
 _MEMORY_LEAST = ByteSize(1 << 20)
 _LIMIT_LEAST = 48  # MiB
 _LIMIT_HINT = "the agent takes some 40 MiB without a login, and waits in memory on top of that"
@@ -42,8 +44,8 @@ def check_telemetry(telemetry: schema.Telemetry, problems: Problems) -> None:
     """How often metrics are sent, where the agent's own are served, and what is hidden."""
     _at_least(telemetry.metrics.interval, "service.telemetry.metrics.interval", problems)
     if (endpoint := telemetry.metrics.endpoint) != schema.NOWHERE:
-        problem = host_port_problem(endpoint, listens=True)
-        _tell("service.telemetry.metrics.endpoint", f"{problem}, or none" if problem else None, endpoint, problems)
+        problem = problem_of(partial(host_port, usual=_port_of(schema.TelemetryMetrics), listens=True), endpoint)
+        _tell("service.telemetry.metrics.endpoint", problem, endpoint, problems, f", or {schema.NOWHERE}")
     if not 1 <= telemetry.metrics.clients <= _CLIENTS_MOST:
         problems.error(
             "service.telemetry.metrics.clients",
@@ -102,10 +104,10 @@ def _check_sockets(sockets: schema.SocketsReceiver, key: str, problems: Problems
 
 
 def _check_login(login: schema.PostgresqlReceiver | schema.PgbouncerReceiver, key: str, problems: Problems) -> None:
-    socket_directory = re.fullmatch(r"/[^:]*:(\d+)", login.endpoint)
-    problem = port_problem(int(socket_directory[1])) if socket_directory else host_port_problem(login.endpoint)
-    if problem:
-        problems.error(f"{key}.endpoint", problem, "or the directory of a unix socket: /var/run/postgresql:5432")
+    usual = _port_of(type(login))
+    problem = problem_of(partial(login_place, usual=usual), login.endpoint)
+    more = "" if login.endpoint.startswith("/") else f", or the directory of a unix socket: /var/run/postgresql:{usual}"
+    _tell(f"{key}.endpoint", problem, login.endpoint, problems, more)
     if login.password is not None and login.password_command is not None:
         problems.error(f"{key}.password_command", "stands beside a password", "write one of the two")
     _at_least(login.collection_interval, f"{key}.collection_interval", problems, Duration(1))
@@ -148,14 +150,14 @@ def _check_override(override: schema.Override, key: str, problems: Problems) -> 
 
 
 def _check_otlp(otlp: schema.OtlpExporter, exporter_type: str, key: str, problems: Problems) -> None:
-    check = grpc_problem if exporter_type == "otlp_grpc" else url_problem
+    parse = grpc_target if exporter_type == "otlp_grpc" else url
     for name in ("endpoint", *(f"{signal}_endpoint" for signal in schema.SIGNALS)):
         if (endpoint := getattr(otlp, name)) is not None:
-            _tell(f"{key}.{name}", check(endpoint), endpoint, problems)
+            _tell(f"{key}.{name}", problem_of(parse, endpoint), endpoint, problems)
     if appended := APPENDED.search(otlp.endpoint or ""):
         problems.warn(f"{key}.endpoint", f"{appended[0]} at its end is left out: it is appended for each signal")
     if otlp.proxy_url is not None:
-        _check_proxy(otlp.proxy_url, exporter_type, key, problems)
+        _check_proxy(otlp, exporter_type, key, problems)
     check_headers(otlp.headers, f"{key}.headers", problems, grpc=exporter_type == "otlp_grpc")
     check_preset(otlp, exporter_type, key, problems)
     if exporter_type == "otlp_grpc":
@@ -193,11 +195,19 @@ def _check_grpc(otlp: schema.OtlpExporter, key: str, problems: Problems) -> None
         problems.error(f"{key}.tls.insecure_skip_verify", "gRPC cannot skip the check of a certificate", hint)
 
 
-def _check_proxy(proxy_url: str, exporter_type: str, key: str, problems: Problems) -> None:
-    if problem := url_problem(proxy_url):
-        problems.error(f"{key}.proxy_url", problem.replace("localhost:4318", "proxy:3128"))
-    elif exporter_type == "otlp_grpc" and not proxy_url.startswith("http://"):
-        problems.error(f"{key}.proxy_url", "gRPC goes through an http:// proxy only")
+def _check_proxy(otlp: schema.OtlpExporter, exporter_type: str, key: str, problems: Problems) -> None:
+    proxy_url = otlp.proxy_url or ""
+    if problem := problem_of(partial(url, example=_PROXY), proxy_url):
+        _tell(f"{key}.proxy_url", problem, proxy_url, problems)
+    elif exporter_type != "otlp_grpc":
+        return
+    elif url(proxy_url).scheme != "http":
+        right = display(proxy_url).partition("://")[2]
+        problems.error(f"{key}.proxy_url", "gRPC goes through an http:// proxy only", f"write http://{right}")
+    elif otlp.endpoint and problem_of(grpc_target, otlp.endpoint) is None and grpc_target(otlp.endpoint).place is None:
+        problems.error(
+            f"{key}.proxy_url", "no proxy leads to a unix socket", "write the endpoint or the proxy, not both"
+        )
 
 
 def _check_tls(tls: schema.TlsClient, key: str, problems: Problems) -> None:
@@ -217,9 +227,14 @@ def _check_flight_recorder(recorder: schema.FlightRecorder, key: str, problems: 
         problems.error(f"{key}.keep", f"expected at least 1, got {recorder.keep}")
 
 
-def _tell(key: str, problem: str | None, endpoint: str, problems: Problems) -> None:
+def _tell(key: str, problem: Unusable | None, endpoint: str, problems: Problems, more: str = "") -> None:
     if problem:
-        problems.error(key, f"{problem}; got {display(endpoint)!r}")
+        problems.error(key, f"{problem}; got {display(endpoint)!r}", problem.hint + more)
+
+
+def _port_of(section: type[schema.Section]) -> int:
+    """The port of a section's own endpoint, to be written where one is missing."""
+    return int(section().endpoint.rpartition(":")[2])  # type: ignore[attr-defined]
 
 
 def _at_least(interval: Duration, key: str, problems: Problems, least: Duration = _SHORTEST_INTERVAL) -> None:
@@ -238,7 +253,8 @@ def _check_logs(serverlog: schema.ServerlogReceiver, key: str, problems: Problem
 
 
 def _check_listener(listener: schema.HealthCheck | schema.PrometheusExporter, key: str, problems: Problems) -> None:
-    _tell(f"{key}.endpoint", host_port_problem(listener.endpoint, listens=True), listener.endpoint, problems)
+    problem = problem_of(partial(host_port, usual=_port_of(type(listener)), listens=True), listener.endpoint)
+    _tell(f"{key}.endpoint", problem, listener.endpoint, problems)
 
 
 def _check_directory(storage: schema.FileStorage, key: str, problems: Problems) -> None:

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from pgsonar.config.addresses import display, grpc_problem, url_problem, without_scheme
+from pgsonar.config.addresses import DEFAULT_ENDPOINTS, Unusable, display, url
+from pgsonar.config.grpc_targets import grpc_target
 from pgsonar.config.problems import Problems
 from pgsonar.config.reading import Document
-from pgsonar.config.schema import SIGNALS
+from pgsonar.config.schema import SIGNALS, is_own_attribute
 
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _RESOURCE = "service.telemetry.resource"
@@ -32,7 +33,9 @@ _SIGNAL_PREFIXES = tuple(f"{signal.upper()}_" for signal in SIGNALS)
 _PER_SIGNAL = ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "INSECURE", *_TLS_FILES)
 _TEMPORALITY = f"{_OTLP}METRICS_TEMPORALITY_PREFERENCE"
 _TEMPORALITIES = ("cumulative", "delta", "lowmemory")
-_DEFAULT_GRPC = "http://localhost:4317"
+_URLS = ("http://", "https://")  # they say themselves whether there is TLS
+# Below it seconds were probably meant, which some SDKs take the same variables for: 10, 30, 60 or 120 of them.
+_SECONDS_MEANT = 200
 _COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # not one between quotes: an even number of quotes follows
 
 
@@ -49,6 +52,15 @@ class _Exporter(NamedTuple):
     settings: Document
 
 
+def without_own(attributes: Mapping[str, str], key: str, problems: Problems) -> dict[str, str]:
+    """What a user may say of the resources, with a warning that names what is left out."""
+    own = [name for name in attributes if is_own_attribute(name)]
+    if own:
+        what = "is" if len(own) == 1 else "are"
+        problems.warn(key, f"{', '.join(own)} {what} pgsonar's own to say: left out")
+    return {name: value for name, value in attributes.items() if name not in own}
+
+
 class Environment:
     """The OTEL_* variables of one environment. An empty variable counts as not set."""
 
@@ -56,10 +68,12 @@ class Environment:
         self._set = {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_") and text.strip()}
         self._problems = problems
         self._used: set[str] = set()
+        self._warned: set[str] = set()
 
     def resource(self) -> dict[str, str]:
         """Resource attributes; OTEL_SERVICE_NAME wins over a service.name among the attributes."""
-        attributes = self._pairs("OTEL_RESOURCE_ATTRIBUTES", self._set.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        written = self._pairs("OTEL_RESOURCE_ATTRIBUTES", self._set.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        attributes = without_own(written, "OTEL_RESOURCE_ATTRIBUTES", self._problems)
         if name := self._set.get("OTEL_SERVICE_NAME"):
             attributes["service.name"] = name
             self._problems.origins.note_below(f"{_RESOURCE}.service.name", name, "OTEL_SERVICE_NAME")
@@ -167,7 +181,7 @@ class Environment:
         own = self._endpoint(exporter_type, f"{_OTLP}{signal.upper()}_ENDPOINT")
         if exporter_type == "otlp_grpc":  # one channel, one endpoint
             general = f"{_OTLP}ENDPOINT"
-            settings["endpoint"] = own or self._endpoint(exporter_type, general) or without_scheme(_DEFAULT_GRPC)
+            settings["endpoint"] = own or self._endpoint(exporter_type, general) or DEFAULT_ENDPOINTS["otlp_grpc"]
             own = None
         return _Exporter(exporter_type, own, settings)
 
@@ -179,7 +193,7 @@ class Environment:
                 continue
             if name.endswith("_endpoint"):
                 found = self._find("ENDPOINT", name.removesuffix("_endpoint"))
-            elif name == "insecure" and "://" in (self._find("ENDPOINT", signal) or ("", ""))[1]:
+            elif name == "insecure" and (self._find("ENDPOINT", signal) or ("", ""))[1].lower().startswith(_URLS):
                 found = self._find("ENDPOINT", signal)  # a scheme says it
             else:
                 is_general = exporter_type == "otlp_http" and name == "endpoint"
@@ -199,16 +213,22 @@ class Environment:
         if text is None:
             return None
         self._used.add(variable)
-        problem = grpc_problem(text) if exporter_type == "otlp_grpc" else url_problem(text)
-        if problem:
-            self._problems.error(variable, f"{problem}; got {display(text)!r}")
+        try:
+            if exporter_type == "otlp_http":
+                url(text)
+                return text
+            target = grpc_target(text)
+        except Unusable as unusable:
+            self._problems.error(variable, f"{unusable}; got {display(text)!r}", unusable.hint)
             return None
-        return without_scheme(text) if exporter_type == "otlp_grpc" else text
+        # What is not written with https:// may go to this host without TLS.
+        is_plain = target.scheme == "http" or (target.scheme == "https" and not target.is_here)
+        return str(target.place) if is_plain else text
 
     def _insecure(self, signal: str = "") -> bool:
         """Whether gRPC goes without TLS: a scheme says so itself, else OTEL_EXPORTER_OTLP_INSECURE does."""
-        endpoint = (self._find("ENDPOINT", signal) or ("", _DEFAULT_GRPC))[1]
-        if "://" in endpoint:
+        endpoint = (self._find("ENDPOINT", signal) or ("", "http://"))[1].lower()
+        if endpoint.startswith(_URLS):
             return endpoint.startswith("http://")
         variable, text = self._find("INSECURE", signal) or ("", "false")
         self._used.add(variable)
@@ -232,6 +252,10 @@ class Environment:
         if not (text.isascii() and text.isdigit() and int(text) > 0):
             self._problems.error(variable, f"expected milliseconds, a whole number above 0, got {text!r}")
             return None
+        if int(text) < _SECONDS_MEANT and variable not in self._warned:
+            self._warned.add(variable)  # one variable may serve three signals
+            what = f"{text} is taken for {text} milliseconds, as the specification has it"
+            self._problems.warn(variable, f"{what}; if {text} seconds are meant, write {text}000")
         return f"{text}ms"
 
     def _pairs(self, variable: str, text: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ import msgspec
 from pgsonar.config.checks import check_components, check_numbered, check_storage, check_telemetry
 from pgsonar.config.components import TYPES, Components, read_components
 from pgsonar.config.convert import mapping, to_section
-from pgsonar.config.environment import Environment
+from pgsonar.config.environment import Environment, without_own
 from pgsonar.config.files import check_files
 from pgsonar.config.origins import Origins
 from pgsonar.config.problems import Problems, allowed_hint
@@ -132,7 +132,8 @@ def _service(written: Any, environment: Environment, problems: Problems, *, has_
     interval = None if has_file else environment.metric_interval()
     below: Document = {"telemetry": {"metrics": {"interval": interval}}}
     service = to_section(Service, merge(below, settings), "service", problems) or Service()
-    resource = environment.resource() | service.telemetry.resource
+    of_file = without_own(service.telemetry.resource, "service.telemetry.resource", problems)
+    resource = environment.resource() | of_file
     telemetry = msgspec.structs.replace(service.telemetry, resource=resource)
     return msgspec.structs.replace(service, telemetry=telemetry), settings.get("extensions") is not None
 

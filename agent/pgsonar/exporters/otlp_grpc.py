@@ -12,13 +12,13 @@ import os
 import threading
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from pgsonar import __version__
 from pgsonar.config.addresses import DEFAULT_ENDPOINTS
+from pgsonar.config.grpc_targets import GrpcTarget, grpc_target
 from pgsonar.config.schema import OtlpExporter, TlsClient
 from pgsonar.errors import ConfigError
 from pgsonar.exporters.answers import RESPONSES, rejected
@@ -29,7 +29,6 @@ from pgsonar.exporters.proxies import Proxy, proxy_for
 from pgsonar.exporters.tls import Identity, TlsFiles, system_authorities
 from pgsonar.exporters.troubles import Secrets
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SERVICE = "/opentelemetry.proto.collector.{package}.v1.{name}Service/Export"
 _METHODS = {
     "metrics": _SERVICE.format(package="metrics", name="Metrics"),
@@ -48,16 +47,19 @@ class GrpcTransport:
         self, config: OtlpExporter, component: str = "otlp_grpc", environ: Mapping[str, str] = os.environ
     ) -> None:
         endpoint = config.endpoint or DEFAULT_ENDPOINTS["otlp_grpc"]
-        parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-        self._target, self._port = parts.netloc, parts.port or 443
-        self._files = TlsFiles(config.tls, component) if _is_secure(config.tls, parts.scheme, parts.hostname) else None
+        target = grpc_target(endpoint)
+        self._target, self._port = target.name, target.place.port if target.place else 0
+        self._files = TlsFiles(config.tls, component) if _is_secure(config.tls, target) else None
         if self._files and config.tls.insecure_skip_verify:
             raise ConfigError(
                 f"exporters.{component}.tls.insecure_skip_verify: gRPC cannot skip the check of a certificate",
                 "set tls.ca_file to the certificate's issuer, or use otlp_http",
             )
-        proxy = proxy_for("grpc", parts.hostname or "", self._port, config.proxy_url, environ)
-        self._shown = f"{self._target} through proxy {proxy.shown}" if proxy else self._target
+        place, proxy = target.place, None
+        if place is not None:
+            proxy = proxy_for("grpc", place.host, place.port, config.proxy_url, environ)
+        shown = str(place or target.name)
+        self._shown = f"{shown} through proxy {proxy.shown}" if proxy else shown
         self._options = _options(config.tls.server_name_override, proxy)
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._timeout = float(config.timeout)
@@ -130,11 +132,11 @@ class GrpcTransport:
         return outcome
 
 
-def _is_secure(tls: TlsClient, scheme: str, host: str | None) -> bool:
-    if tls.insecure or scheme == "http":
+def _is_secure(tls: TlsClient, target: GrpcTarget) -> bool:
+    if tls.insecure or target.scheme == "http":
         return False
     is_configured = any((tls.ca_file, tls.cert_file, tls.server_name_override))
-    return scheme == "https" or is_configured or host not in _LOOPBACK
+    return target.scheme == "https" or is_configured or not target.is_here
 
 
 def _options(server_name: str | None, proxy: Proxy | None) -> list[tuple[str, Any]]:

@@ -10,12 +10,13 @@ import gzip
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import urllib3
 
 from pgsonar import __version__
 from pgsonar.config.addresses import APPENDED, DEFAULT_ENDPOINTS, display
+from pgsonar.config.addresses import url as parts_of
 from pgsonar.config.schema import SIGNALS, OtlpExporter
 from pgsonar.exporters.delivery import ENDED, Refused, Retryable, TooLarge
 from pgsonar.exporters.encoding import Encoded
@@ -151,7 +152,7 @@ class HttpTransport:
 
 def _target(config: OtlpExporter, signal: str, environ: Mapping[str, str]) -> Target:
     own = getattr(config, f"{signal}_endpoint")
-    parts = urlsplit(own or config.endpoint or DEFAULT_ENDPOINTS["otlp_http"])
+    parts = parts_of(own or config.endpoint or DEFAULT_ENDPOINTS["otlp_http"])
     path = parts.path if own else f"{APPENDED.sub('', parts.path).rstrip('/')}/v1/{signal}"
     url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path))
     port = parts.port or (443 if parts.scheme == "https" else 80)

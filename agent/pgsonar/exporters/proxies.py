@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from pgsonar.config.addresses import display
+from pgsonar.config.addresses import Unusable, display
+from pgsonar.config.addresses import url as parts_of
 from pgsonar.errors import ConfigError
 
 # gRPC's own order: https://grpc.github.io/grpc/core/md_doc_core_default_http_proxy_mapper.html
@@ -70,15 +71,15 @@ def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:
 def _checked(text: str, name: str, protocol: str) -> Proxy:
     url = text if "://" in text else f"http://{text}"
     allowed = ("http",) if protocol == "grpc" else ("http", "https")
+    hint = f"expected {' or '.join(f'{scheme}://' for scheme in allowed)}host:port"
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in allowed and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, brackets that do not match
-        usable = False
-    if not usable:
-        schemes = " or ".join(f"{scheme}://" for scheme in allowed)
-        raise ConfigError(f"{name}: {display(url)!r} is no proxy that can be used", f"expected {schemes}host:port")
-    return Proxy(url)
+        parts = parts_of(url, "http://proxy:3128")
+    except Unusable as unusable:
+        hint += f", such as {unusable.write}"
+    else:
+        if parts.scheme in allowed:
+            return Proxy(parts.geturl())
+    raise ConfigError(f"{name}: {display(url)!r} is no proxy that can be used", hint)
 
 
 def _is_exempt(host: str, port: int, no_proxy: str) -> bool:

@@ -63,6 +63,11 @@ _KNOWN: tuple[tuple[str, Trouble], ...] = (
         (text, Trouble("the name of the host cannot be looked up now", "look at DNS"))
         for text in ("temporary failure in name resolution", "errors resolving", "dns resolution failed")
     ),
+    (
+        "no such file or directory",
+        Trouble("there is no such socket", "is the receiver running, and does it listen there?"),
+    ),
+    ("permission denied", Trouble("permission denied", "of a unix socket: run as a member of its group")),
     ("connection refused", Trouble("connection refused")),
     ("no route to host", Trouble("no route to host")),
     ("network is unreachable", Trouble("network is unreachable")),

@@ -1,6 +1,8 @@
 """Who a signal is about: the resources of the agent, of servers, of poolers and of databases elsewhere.
 
-The rule: the same subject has the same service.instance.id from every start of the agent.
+The rule: the same subject has the same service.instance.id from every start of the agent. What tells subjects apart
+(the id, the address and port of a server, what it is) and the version of the program are said by pgsonar alone; the
+name of the service, the host and everything else may be the user's.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
+from pgsonar.config.schema import is_own_attribute
 from pgsonar.model import Destination, Pooler, Resource, Server
 
 # OpenTelemetry's namespace for deterministic service.instance.id (semantic conventions, service).
@@ -24,7 +27,7 @@ class Identity:
         if host_id:
             self._host["host.id"] = host_id
         self._version = version
-        self._extra: Attributes = dict(extra)
+        self._extra: Attributes = {name: value for name, value in extra.items() if not is_own_attribute(name)}
 
     def agent(self) -> Resource:
         """The agent's own resource."""
@@ -61,7 +64,7 @@ class Identity:
         return self._resource(pooler.id, own)
 
     def _resource(self, key: str, own: Attributes) -> Resource:
-        """What tells a subject apart is its key; what the user adds wins."""
+        """What tells a subject apart is its key; beside that what the user adds wins."""
         common: Attributes = {
             "service.name": "pgsonar",
             "service.version": self._version,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pgsonar.model import Lack
+from pgsonar.sources.hidepid import Hidden, hidden
 
 # Bits of CapEff that matter to pgsonar, and what for (linux/capability.h).
 CAPABILITIES = {
@@ -29,18 +30,19 @@ class Privileges(NamedTuple):
     user: str
     capabilities: tuple[str, ...]
     open_files: int
-    hides_processes: bool  # /proc shows our own processes alone (mount option hidepid)
+    hidden: Hidden | None  # the processes of other users
+
+    @property
+    def hides_processes(self) -> bool:
+        return self.hidden is not None
 
 
 def hidden_processes(proc: str = "/proc") -> list[Lack]:
-    """Whether /proc shows our own processes alone."""
-    if Path(proc, "1").exists():
+    """Whether /proc hides the processes of other users."""
+    found = hidden(proc)
+    if found is None:
         return []
-    what = (
-        "/proc hides the processes of other users, so no server of theirs is found (run as a member of the group in "
-        "its mount option gid=, or without hidepid)"
-    )
-    return [Lack("source", "processes", what)]
+    return [Lack("source", "processes", f"{found.what}, so no server of theirs is found ({found.helps})")]
 
 
 def privileges(proc: str = "/proc") -> Privileges:
@@ -58,5 +60,5 @@ def privileges(proc: str = "/proc") -> Privileges:
         user=user,
         capabilities=tuple(name for name, (bit, _) in CAPABILITIES.items() if effective >> bit & 1),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        hides_processes=bool(hidden_processes(proc)),
+        hidden=hidden(proc),
     )
