@@ -156,6 +156,8 @@ def _server(seen: Seen, scanning: dict[str, object] | None) -> Iterator[Check]:
         yield Check(area, f"{limits.ceiling} slots for applications, by {limits.source}{guess}")
     if server.netns:
         yield from _seen_from_outside(sight, scanning, area)
+    for sentence in server.notes:
+        yield Check(area, sentence)
     for sentence in server.missing:
         yield Check(area, sentence, "less")
     for reason, kinds in _by_reason(seen.untold).items():

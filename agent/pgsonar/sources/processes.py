@@ -73,6 +73,21 @@ class Processes:
             return None
         return Stat(fields[0].decode("ascii"), int(fields[1]), int(fields[19]) * _TICK)
 
+    def program(self, pid: int) -> tuple[int, int] | None:
+        """The file it executes, by device and inode, also when it is deleted; None when it may not be looked into."""
+        try:
+            file = os.stat(f"{self.root}/{pid}/exe")
+        except OSError:
+            return None
+        return file.st_dev, file.st_ino
+
+    def owner(self, pid: int) -> int | None:
+        """The user its files in /proc belong to: its effective one, or root where it may not be dumped."""
+        try:
+            return os.stat(f"{self.root}/{pid}").st_uid
+        except OSError:
+            return None
+
     def uid(self, pid: int) -> int | None:
         """The effective user id."""
         for line in (self.read(pid, "status") or b"").splitlines():

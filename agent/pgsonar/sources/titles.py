@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from pgsonar.model import BackendKind, Title
 
-_PREFIX = b"postgres: "
+PREFIX = b"postgres: "
 # The last ` host(port)` or ` [local]` that is followed by an end or a blank. The greedy head makes it the rightmost.
 _CLIENT = re.compile(
     rb"(?P<head>.*) (?:(?P<local>\[local\])|(?P<host>[^ ()]+)\((?P<port>\d{1,5})\))(?: (?P<activity>.*))?", re.DOTALL
@@ -30,9 +30,9 @@ def parse_title(raw: bytes, cluster_name: str, postmaster_cmdline: bytes) -> Tit
         return Title(BackendKind.PRESTARTUP, text=readable(raw.replace(b"\0", b" ")))
     title = raw.rstrip(b"\0")
     text = readable(title)
-    if not title.startswith(_PREFIX):
+    if not title.startswith(PREFIX):
         return Title(BackendKind.UNKNOWN, text=text)
-    body = title.removeprefix(_PREFIX)
+    body = title.removeprefix(PREFIX)
     if cluster_name:
         body = body.removeprefix(cluster_name.encode("utf-8", "surrogateescape") + b": ")
     client = _CLIENT.fullmatch(body)

@@ -77,6 +77,7 @@ def _server(sight: Sight) -> Json:
         "limit_source": limits.source,
         "guessed": limits.guessed,
         "child_limit": limits.children,
+        "notes": list(server.notes),
     }
 
 
