@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -355,3 +356,57 @@ def test_a_server_without_strangers_has_no_note(tree):
     started(tree)
 
     assert [server.notes for server in found_on(tree)] == [()]
+
+
+def test_titles_read_before_the_cluster_name_was_known_are_read_again(tree):
+    tree.add(10, children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres: 15/main: app shop 10.0.0.7(40001) idle" + bytes(20))
+    (server,) = found_on(tree)
+    reader = BackendReader(Processes(str(tree.root)))
+    (before,) = reader.read(server, at=1)
+    (after,) = reader.read(replace(server, cluster_name="15/main"), at=2)
+    (still,) = reader.read(replace(server, cluster_name="15/main"), at=3)
+
+    assert (before.title.user, after.title.user, after.title.database) == (None, "app", "shop")
+    assert still.title is after.title
+
+
+def test_the_cluster_name_is_taken_from_the_command_line_where_titles_are_too_short_to_tell_it(tree):
+    tree.add(10, cmdline=b"postgres\0-c\0cluster_name=15/main\0", children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres: 15/main: checkpoi\0\0")
+    (server,) = found_on(tree)
+
+    assert server.cluster_name == "15/main"
+
+
+def test_one_title_that_was_cut_tells_the_room_of_all_that_are_as_long(tree):
+    """Nobody may read the room here, and `idle` alone may be a transaction's."""
+    longer = [b"postgres: app shop 10.0.0.7(40001) idle", b"postgres: apps shop 10.0.0.7(40001) idl"]
+    tree.add(10, cmdline=b"postgres\0", children=[11, 12])
+    for pid, title in zip((11, 12), longer, strict=True):
+        tree.add(pid, parent=10, cmdline=title + b"\0")
+    (server,) = found_on(tree)
+    reader = BackendReader(Processes(str(tree.root)))
+    told = [[(s.title.activity, s.title.is_cut) for s in reader.read(server, at=look)] for look in (1, 2)]
+
+    assert told == [[("idle", False), (None, True)], [(None, True), (None, True)]]
+
+    (tree.root / "12" / "cmdline").write_bytes(b"postgres: apps shop 10.0.0.7(40001) idle in transaction\0")
+    reader.read(server, at=3)  # a longer one: it was not the room
+    assert [(s.title.activity, s.title.is_cut) for s in reader.read(server, at=4)] == [
+        ("idle", False),
+        ("idle in transaction", False),
+    ]
+
+
+def test_the_room_of_a_title_is_that_of_arguments_and_environment(tree):
+    tree.add(10)
+    numbers = ["0"] * 50
+    numbers[44:48] = ["1000", "1060", "1060", "1100"]
+    (tree.root / "10" / "stat").write_text(f"10 (x) S {' '.join(numbers)}\n")
+    tree.add(11)
+    processes = Processes(str(tree.root))
+
+    assert processes.title_room(10) == 98
+    assert processes.title_room(11) is None
+    assert processes.title_room(12) is None

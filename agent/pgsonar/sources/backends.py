@@ -41,8 +41,35 @@ class _Child:
 class _Family:
     kin: Kin
     is_contained: bool  # whether it lives in a pid namespace of its own
-    cluster_name: str = ""
+    room: int | None  # for titles; None: it may not be read
+    cluster_name: str
     children: dict[int, _Child] = field(default_factory=dict)
+    longest: int = 0  # title that was seen
+    cut_at: int | None = None  # what a title that was cut says of the room
+    has_learned: bool = False  # what titles are read by: those read before are read again
+
+    def learn(self, cluster_name: str) -> None:
+        if cluster_name != self.cluster_name:
+            self.cluster_name, self.has_learned = cluster_name, True
+
+    def follow(self, children: dict[int, _Child]) -> None:
+        """The children of now."""
+        self.children = children
+        if self.has_learned:
+            self.has_learned = False
+            for child in children.values():
+                child.raw = b""
+
+    def parse(self, raw: bytes) -> Title:
+        length = len(raw.rstrip(b"\0"))
+        self.longest = max(self.longest, length)
+        if self.cut_at is not None and length > self.cut_at:  # it was not cut, only odd
+            self.cut_at, self.has_learned = None, True
+        room = self.room if self.room is not None else self.cut_at
+        title = parse_title(raw, self.cluster_name, self.kin.cmdline, room)
+        if title.is_cut and room is None and length == self.longest:
+            self.cut_at, self.has_learned = length, True
+        return title
 
 
 class BackendReader:
@@ -73,7 +100,7 @@ class BackendReader:
                 self._close(child)
         for gone in known.values():
             self._close(gone)
-        family.children = present
+        family.follow(present)
         return sightings
 
     def _family(self, server: Server) -> _Family:
@@ -81,8 +108,10 @@ class BackendReader:
         family = self._families.get(key)
         if family is None:
             contained = len(self._processes.pids_in_namespaces(server.pid)) > 1
-            family = self._families[key] = _Family(Kin(self._processes, server.pid), contained)
-        family.cluster_name = server.cluster_name
+            kin, room = Kin(self._processes, server.pid), self._processes.title_room(server.pid)
+            family = self._families[key] = _Family(kin, contained, room, server.cluster_name)
+        family.learn(server.cluster_name)
+        family.follow(family.children)
         return family
 
     def forget(self, server: Server) -> None:
@@ -122,7 +151,7 @@ class BackendReader:
             # What has a title was one of the family when it was met, and still is.
             if child.title is None or not raw.startswith(PREFIX):
                 child.is_stranger = not family.kin.has(pid, raw)
-            child.raw, child.title = raw, parse_title(raw, family.cluster_name, family.kin.cmdline)
+            child.raw, child.title = raw, family.parse(raw)
         if child.is_stranger or child.title is None:
             return None
         switches = None

@@ -173,7 +173,7 @@ class ServerFinder:
         titles, strangers = self._children(pid)
         directory = self._data_directory(pid, arguments)
         files = self._files(pid, arguments, directory)
-        cluster_name = learn_cluster_name(titles)
+        cluster_name = learn_cluster_name(titles) or _cluster_name(arguments, files, titles)
         if files is not None and "data_directory" in files.settings and "data_directory" not in arguments:
             directory = files.settings["data_directory"]
         control = read_control_file(processes.path_seen_by(pid, directory)) if directory else None
@@ -425,6 +425,13 @@ def _as_target(target: Target, server: Server) -> Server:
 def _record(path: Path) -> str:
     """A small file that PostgreSQL writes."""
     return read_regular(path, RECORD_MOST).decode("utf-8", "replace")
+
+
+def _cluster_name(arguments: dict[str, str], files: Files | None, titles: Iterable[bytes]) -> str:
+    """As it was written, where titles are too short to tell it, and say nothing else."""
+    written = arguments.get("cluster_name") or (files.settings.get("cluster_name") if files is not None else None)
+    before = PREFIX + f"{written}: ".encode("utf-8", "surrogateescape") if written else b""
+    return written if written and any(title.startswith(before) for title in titles) else ""
 
 
 def _only_address(listeners: Sequence[Socket], port: int | None) -> str | None:

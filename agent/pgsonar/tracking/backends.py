@@ -100,6 +100,8 @@ def attach(backends: Iterable[Backend], reading: DatabaseReading | None) -> None
         session = sessions.get(backend.inner_pid)
         is_same = session is not None and -BEFORE_FORK < session.started - backend.started < AFTER_FORK
         backend.session = session if is_same else None
+        if session is not None and is_same and (session.user is not None or backend.identified is None):
+            backend.identified = session
 
 
 def note_way(backend: Backend, via: Via | None) -> None:
