@@ -216,6 +216,7 @@ def _darkness() -> list[Sight]:
         replace(no_reading, server=replace(known, pid=0), ledger=replace(whole.ledger, is_told=False)),
         replace(whole, server=replace(known, pid=0)),
         replace(whole, backends=[backend(title(None))]),
+        replace(whole, backends=[backend(title(None)._replace(is_cut=True))]),
         sight(whole.backends, at=whole.at, of=replace(known, limits=Limits())),
         no_reading,
         replace(whole, reading=database_reading(sees_all=False)),

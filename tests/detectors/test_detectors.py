@@ -82,6 +82,11 @@ SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
             {*BY_TITLES, *BY_PROCESSES, *BY_LOGIN, *BY_BACKENDS, "pool_exhausted"},
         ),
         ({"backends": [backend(title(None))]}, {"backend_busy_unread_input"} | BY_TITLES | BY_LOGIN),
+        (
+            {"backends": [backend(title()), backend(title(None)._replace(is_cut=True))]},
+            {"backend_busy_unread_input"} | BY_TITLES | BY_LOGIN,
+        ),
+        ({"backends": [backend(title("idle in transaction")._replace(is_cut=True))]}, BY_LOGIN),
         ({"of": server(limits=Limits())}, {"pool_exhausted"} | BY_LOGIN),
         ({"of": server(port=None)}, BY_SOCKETS | BY_LOGIN),
         ({"reading": database_reading(sees_all=False)}, {"unaccounted"}),
@@ -94,6 +99,8 @@ SEES_ALL = {"connections": [LISTENER], "backends": [backend(title())]}
         "elsewhere, 18",
         "sidecar",
         "titles off",
+        "some titles cut",
+        "cut behind all that matters",
         "no limit",
         "no port",
         "half seen",
@@ -199,6 +206,16 @@ class TestOrphanedBackend:
         assert [(f.pid, f.port, f.onset, f.severity) for f in found] == [
             (4711, 40000, START + 5 * SECOND, Severity.HIGH)
         ]
+
+    def test_a_cut_title_is_taken_for_a_clients_and_its_address_from_the_socket(self):
+        (one,), sockets = self.orphan()
+        cut = title(None, kind=BackendKind.UNKNOWN, user=None, database=None, host=None, port=None)
+        one.title = cut._replace(is_cut=True)
+        found = find(OrphanedBackend(), [one], sockets)
+        one.title = cut
+
+        assert [(f.pid, f.identity, f.is_protected) for f in found] == [(4711, "?@10.0.0.7", True)]
+        assert find(OrphanedBackend(), [one], sockets) == []
 
     def test_a_client_that_gave_up_in_the_accept_queue_is_none(self):
         assert find(OrphanedBackend(), *self.orphan(inode=0)) == []

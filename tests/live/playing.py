@@ -17,6 +17,30 @@ import pytest
 from majors import binaries
 from pgsonar.demo.clients import WireClient
 from pgsonar.demo.postgres import Postgres
+from pgsonar.model import TcpState
+from pgsonar.sources.names import ProcessNames
+from pgsonar.sources.owners import OwnerReader
+from pgsonar.sources.processes import Processes
+from pgsonar.sources.servers import ServerFinder
+from pgsonar.sources.sockets import read_listeners, read_table
+
+
+def finder(processes=None, table=None, targets="auto"):
+    """Sees the sockets of the kernel, or those of a table."""
+    processes = processes or Processes()
+    return ServerFinder(
+        processes,
+        ProcessNames(processes),
+        read_table=table or read_table,
+        read_listeners=(lambda _: [row for row in table("") if row.state == TcpState.LISTEN])
+        if table
+        else read_listeners,
+        read_inodes=lambda pid: OwnerReader().inodes(pid, postmaster=pid, first_only=False),
+        targets=targets,
+        hostname="h",
+        host_id="m",
+    )
+
 
 KINDS = (
     "idle_in_transaction",

@@ -117,6 +117,15 @@ def test_nothing_names_a_client_or_the_host_and_the_same_leaks_come_of_it(mode):
         assert played == told
 
 
+@pytest.mark.parametrize("mode", ["hash", "redact"])
+def test_a_user_that_cannot_be_told_from_the_database_is_hidden_with_it(mode):
+    of = title(user=None, database=None)._replace(names="Prod DB Readonly Sales DB")
+    shown = hiding(mode).fact(entries.Look("s1", [BackendSighting(1, START, of)], [], [])).seen[0].title
+
+    assert shown.names is not None
+    assert not {"Prod", "Sales"} & set(shown.names.split())
+
+
 def test_words_are_those_of_the_events_that_the_agent_sent():
     there, sink = recorded("hash")
     told = [{row.attributes["pgsonar.leak.identity"] for row in rows} for rows in (there.told, events(sink))]

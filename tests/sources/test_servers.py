@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,29 +12,8 @@ from pgsonar.config.schema import Target
 from pgsonar.demo.clients import WireClient
 from pgsonar.model import BackendKind, Endpoint, Socket, TcpState
 from pgsonar.sources.backends import BackendReader
-from pgsonar.sources.names import ProcessNames
-from pgsonar.sources.owners import OwnerReader
 from pgsonar.sources.processes import Processes, voluntary_switches
-from pgsonar.sources.servers import ServerFinder
-from pgsonar.sources.sockets import read_listeners, read_table
-from playing import postgres
-
-
-def finder(processes=None, table=None, targets="auto"):
-    """Sees the sockets of the kernel, or those of a table."""
-    processes = processes or Processes()
-    return ServerFinder(
-        processes,
-        ProcessNames(processes),
-        read_table=table or read_table,
-        read_listeners=(lambda _: [row for row in table("") if row.state == TcpState.LISTEN])
-        if table
-        else read_listeners,
-        read_inodes=lambda pid: OwnerReader().inodes(pid, postmaster=pid, first_only=False),
-        targets=targets,
-        hostname="h",
-        host_id="m",
-    )
+from playing import finder, postgres
 
 
 def with_port(found, port):
@@ -274,3 +254,159 @@ def test_numbers_of_a_process_are_read_past_a_hostile_name(tree):
     assert processes.pids_in_namespaces(10) == [10, 7]
     assert voluntary_switches(processes.read(10, "status")) == 12
     assert voluntary_switches(b"Name:\tx\n") is None
+
+
+POSTGRES = b"/opt/edb/bin/edb-postgres\0-D\0/data\0"
+TITLES = (b"postgres: checkpointer \0", b"postgres: background writer \0", b"postgres: walwriter \0")
+
+
+def started(tree, postmaster=10, comm="edb-postgres", cmdline=POSTGRES, parent=1):
+    """A postmaster and its first children."""
+    children = range(postmaster + 1, postmaster + 1 + len(TITLES))
+    tree.add(postmaster, comm=comm, cmdline=cmdline, parent=parent, children=children)
+    for pid, title in zip(children, TITLES, strict=True):
+        tree.add(pid, comm=comm, cmdline=title, parent=postmaster)
+
+
+@pytest.mark.parametrize("comm", ["edb-postgres", ".postgres-wrappe", "gpdb-seg0", "a) (b", "postgres"])
+def test_a_server_is_told_by_the_titles_of_its_children_whatever_it_is_called(tree, comm):
+    started(tree, comm=comm)
+    tree.add(30, comm=comm, cmdline=POSTGRES, parent=10)  # a fresh fork
+
+    assert [server.pid for server in found_on(tree)] == [10]
+
+
+def test_programs_that_fork_and_are_no_server_are_none(tree):
+    tree.add(20, comm="nginx", cmdline=b"nginx: master\0")
+    for pid in (21, 22, 23):
+        tree.add(pid, comm="nginx", cmdline=b"nginx: worker\0", parent=20)
+
+    assert found_on(tree) == []
+
+
+@pytest.mark.parametrize("comm", ["postgres", "bash"])
+def test_a_wrapper_that_stays_before_the_server_is_none(tree, comm):
+    tree.add(5, comm=comm, cmdline=b"/bin/bash\0/usr/local/bin/postgres\0", children=[10])
+    started(tree, comm="postgres", parent=5)
+
+    assert [server.pid for server in found_on(tree)] == [10]
+
+
+def test_a_server_that_a_wrapper_has_just_started_is_found_before_it_has_children(tree):
+    tree.add(5, cmdline=b"/bin/bash\0/usr/local/bin/postgres\0", children=[10])
+    tree.add(10, parent=5)
+
+    assert [server.pid for server in found_on(tree)] == [10]
+
+
+def test_a_server_started_from_a_session_of_another_is_found_too(tree):
+    started(tree, comm="postgres")
+    tree.add(14, parent=10, cmdline=b"postgres: app shop [local] COPY\0", children=[20])
+    started(tree, 20, comm="postgres", parent=14, cmdline=b"postgres\0-D\0/other\0")
+
+    assert [server.pid for server in found_on(tree)] == [10, 20]
+
+
+def runs(tree, pid, program):
+    file = tree.root / f"program-{program}"
+    file.touch()
+    (tree.root / str(pid) / "exe").symlink_to(file)
+
+
+def adopting(tree, *, is_readable):
+    """A postmaster that is the first process of a container, two clients, and what it was given."""
+    cmdline = b"postgres\0"
+    tree.add(10, cmdline=cmdline, children=[11, 12, 13, 14, 15])
+    tree.add(11, parent=10, cmdline=b"postgres: app shop 10.0.0.7(40001) idle\0")
+    tree.add(12, parent=10, cmdline=cmdline)
+    tree.add(13, parent=10, comm="sleep", cmdline=b"sleep\x003600\0")
+    tree.add(14, parent=10, comm="sleep", cmdline=b"sleep\x003600\0")
+    tree.add(15, parent=10, comm="pg_isready", cmdline=b"postgres: app shop [local] idle\0" if is_readable else b"x\0")
+    if is_readable:
+        for pid, program in ((10, "pg"), (11, "pg"), (12, "pg"), (13, "sleep"), (14, "sleep"), (15, "other")):
+            runs(tree, pid, program)
+
+
+@pytest.mark.parametrize("is_readable", [True, False], ids=["programs can be read", "they cannot"])
+def test_what_a_postmaster_has_only_been_given_is_no_backend_and_is_named(tree, is_readable):
+    adopting(tree, is_readable=is_readable)
+    (server,) = found_on(tree)
+    reader = BackendReader(Processes(str(tree.root)))
+    kinds = {s.pid: s.title.kind for s in reader.read(server, at=1)}
+
+    assert kinds == {11: BackendKind.CLIENT, 12: BackendKind.PRESTARTUP}
+    (note,) = server.notes
+    assert "another program hold no slot: 2 sleep, 1 pg_isready (" in note
+
+
+def test_a_child_that_executes_another_program_is_no_backend_any_more(tree):
+    tree.add(10, cmdline=b"postgres\0", children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres\0")
+    (server,) = found_on(tree)
+    reader = BackendReader(Processes(str(tree.root)))
+    assert [s.title.kind for s in reader.read(server, at=1)] == [BackendKind.PRESTARTUP]
+
+    (tree.root / "11" / "comm").write_text("sh\n")
+    (tree.root / "11" / "cmdline").write_bytes(b"sh\0-c\0cat /secret\0")
+
+    assert reader.read(server, at=2) == []
+
+
+def test_a_server_without_strangers_has_no_note(tree):
+    started(tree)
+
+    assert [server.notes for server in found_on(tree)] == [()]
+
+
+def test_titles_read_before_the_cluster_name_was_known_are_read_again(tree):
+    tree.add(10, children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres: 15/main: app shop 10.0.0.7(40001) idle" + bytes(20))
+    (server,) = found_on(tree)
+    reader = BackendReader(Processes(str(tree.root)))
+    (before,) = reader.read(server, at=1)
+    (after,) = reader.read(replace(server, cluster_name="15/main"), at=2)
+    (still,) = reader.read(replace(server, cluster_name="15/main"), at=3)
+
+    assert (before.title.user, after.title.user, after.title.database) == (None, "app", "shop")
+    assert still.title is after.title
+
+
+def test_the_cluster_name_is_taken_from_the_command_line_where_titles_are_too_short_to_tell_it(tree):
+    tree.add(10, cmdline=b"postgres\0-c\0cluster_name=15/main\0", children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres: 15/main: checkpoi\0\0")
+    (server,) = found_on(tree)
+
+    assert server.cluster_name == "15/main"
+
+
+def test_one_title_that_was_cut_tells_the_room_of_all_that_are_as_long(tree):
+    """Nobody may read the room here, and `idle` alone may be a transaction's."""
+    longer = [b"postgres: app shop 10.0.0.7(40001) idle", b"postgres: apps shop 10.0.0.7(40001) idl"]
+    tree.add(10, cmdline=b"postgres\0", children=[11, 12])
+    for pid, title in zip((11, 12), longer, strict=True):
+        tree.add(pid, parent=10, cmdline=title + b"\0")
+    (server,) = found_on(tree)
+    reader = BackendReader(Processes(str(tree.root)))
+    told = [[(s.title.activity, s.title.is_cut) for s in reader.read(server, at=look)] for look in (1, 2)]
+
+    assert told == [[("idle", False), (None, True)], [(None, True), (None, True)]]
+
+    (tree.root / "12" / "cmdline").write_bytes(b"postgres: apps shop 10.0.0.7(40001) idle in transaction\0")
+    reader.read(server, at=3)  # a longer one: it was not the room
+    assert [(s.title.activity, s.title.is_cut) for s in reader.read(server, at=4)] == [
+        ("idle", False),
+        ("idle in transaction", False),
+    ]
+
+
+def test_the_room_of_a_title_is_that_of_arguments_and_environment(tree):
+    tree.add(10)
+    numbers = ["0"] * 50
+    numbers[44:48] = ["1000", "1060", "1060", "1100"]
+    (tree.root / "10" / "stat").write_text(f"10 (x) S {' '.join(numbers)}\n")
+    tree.add(11)
+    processes = Processes(str(tree.root))
+
+    assert processes.title_room(10) == 98
+    assert processes.title_room(11) is None
+    assert processes.title_room(12) is None

@@ -76,6 +76,22 @@ def test_connections_that_are_opened_and_never_used_again_grow(pool):
     assert growth.normal == 0
 
 
+def test_roles_with_blanks_that_grow_are_told_apart(pool):
+    """Nobody can tell the user from the database; both together are told."""
+    names = ("Prod DB Readonly Sales DB", "Prod DB Readonly Stock DB")
+
+    def open_each():
+        for name in names:
+            pool.open(user=None, database=None)
+            last = pool.sessions[max(pool.sessions)]
+            last.title = last.title._replace(names=name)
+
+    pool.open(5)  # of a pool at rest beside them
+    found, _ = pool.watch(90, every(5, open_each))
+
+    assert set(found) == {f"{name}@10.0.0.7" for name in names}
+
+
 def test_three_windows_must_show_it_and_the_onset_is_the_first(pool):
     pool.open()
     _, early = pool.watch(60, every(5, pool.open))

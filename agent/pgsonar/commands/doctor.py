@@ -165,6 +165,8 @@ def _server(seen: Seen, scanning: dict[str, object] | None) -> Iterator[Check]:
         yield Check(area, f"{limits.ceiling} slots for applications, by {limits.source}{guess}")
     if server.netns:
         yield from _seen_from_outside(sight, scanning, area)
+    for sentence in server.notes:
+        yield Check(area, sentence)
     for sentence in server.missing:
         yield Check(area, sentence, "less")
     for reason, kinds in _by_reason(seen.untold).items():
@@ -200,11 +202,11 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
         )
     if not sight.server.pid:
         return
-    children = [b for b in sight.backends if b.title.kind is not BackendKind.WORKER]
+    children = [b for b in sight.backends if b.kind is not BackendKind.WORKER]
     if not children:
         yield Check(area, "no session now: whether titles and descriptors can be read shows when there is one")
         return
-    titled = [b for b in children if b.title.kind is not BackendKind.UNKNOWN]
+    titled = [b for b in children if b.title.kind is not BackendKind.UNKNOWN and not b.title.is_cut]
     yield Check(area, f"{len(titled)} of {len(children)} sessions tell who they are by their titles")
     if not any(b.inodes for b in children):
         yield Check(

@@ -36,11 +36,18 @@ class WireClient:
     """
 
     def __init__(
-        self, port: int, user: str, *, login: bool = True, host: str = "127.0.0.1", source: str | None = None
+        self,
+        port: int,
+        user: str,
+        *,
+        login: bool = True,
+        host: str = "127.0.0.1",
+        source: str | None = None,
+        database: str = "postgres",
     ) -> None:
         self.socket = _connect(host, port, source)
         self.backend_pid: int | None = None
-        parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", "postgres")) + b"\0"
+        parameters = b"".join(part.encode() + b"\0" for part in ("user", user, "database", database)) + b"\0"
         self.socket.sendall(struct.pack("!II", 8 + len(parameters), PROTOCOL_3) + parameters)
         if login:
             try:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -122,17 +122,23 @@ class Postgres:
             "--no-sync",
         )
 
-    def start(self, *arguments: str) -> None:
-        """Starts it with further arguments of `postgres`, and waits until it answers."""
+    def start(
+        self, *arguments: str, program: Sequence[str] = (), environment: Mapping[str, str] | None = None, **how: Any
+    ) -> None:
+        """Starts it with further arguments of `postgres`, and waits until it answers.
+
+        By another program that becomes it or stays before it, with another environment, or with what Popen can do else.
+        """
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self.binaries / "postgres"), "-D", str(self.data_directory), *arguments],
+                [*(program or [str(self.binaries / "postgres")]), "-D", str(self.data_directory), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
-                env=_environment(),
+                env=_environment() if environment is None else environment,
                 **_as_nobody(),
+                **how,
             )
         deadline = time.monotonic() + START_WITHIN
         status = self.data_directory / "postmaster.pid"

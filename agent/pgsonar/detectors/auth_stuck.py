@@ -30,7 +30,7 @@ class AuthStuck:
         return no_logins_under_way(sight)
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
-        stuck = [b for b in sight.backends if b.title.kind is BackendKind.CLIENT and _logging_in(b)]
+        stuck = [b for b in sight.backends if b.kind is BackendKind.CLIENT and _logging_in(b)]
         if not stuck:
             return
         ceiling, most = sight.server.limits.ceiling, sight.server.limits.max_connections

@@ -57,6 +57,6 @@ class BackendBusyUnreadInput:
 def _waits(connection: Connection, backend: Backend) -> bool:
     return (
         connection.socket.state == TcpState.ESTABLISHED
-        and backend.title.kind is BackendKind.CLIENT
+        and backend.kind is BackendKind.CLIENT
         and backend.title.activity not in _AT_REST
     )

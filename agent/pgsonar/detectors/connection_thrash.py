@@ -25,7 +25,7 @@ class ConnectionThrash:
 
     def examine(self, sight: Sight) -> Iterator[Finding]:
         for thrash in sight.thrash:
-            users = {b.title.user for b in sight.backends if b.title.host == thrash.client and b.title.user}
+            users = {b.user for b in sight.backends if b.title.host == thrash.client and b.user}
             yield Finding(
                 kind=self.kind,
                 server=sight.server.id,

@@ -67,14 +67,19 @@ class Client(TypedDict):
 
 
 def who(backend: Backend) -> str:
-    """The identity that leaks are grouped by: user@client address, also behind a pooler, else what the title shows."""
-    title = backend.title
+    """The identity that leaks are grouped by: user@client address, also behind a pooler, else what the title shows.
+
+    Where nobody can tell the user from the database, both together stand for the user.
+    """
+    title, user = backend.title, backend.user or backend.title.names
     client = backend.via.client if backend.via is not None else None
     if client is not None:
-        return f"{title.user or client.user}@{client.address or LOCAL_HOST}"
-    if title.user is None:
-        return f"?@{title.host}" if title.host else f"pid {backend.pid}"
-    return f"{title.user}@{title.host}" if title.host else title.user
+        return f"{user or client.user}@{client.address or LOCAL_HOST}"
+    bound = backend.connection
+    host = bound.socket.remote.address if bound is not None and title.is_cut else title.host
+    if user is None:
+        return f"?@{host}" if host else f"pid {backend.pid}"
+    return f"{user}@{host}" if host else user
 
 
 def client_of(backend: Backend) -> Client:
@@ -91,8 +96,8 @@ def client_of(backend: Backend) -> Client:
         is_protected=_is_protected(backend),
         address=application.address if application is not None else address,
         port=application.port if application is not None else port,
-        user=title.user,
-        database=title.database,
+        user=backend.user,
+        database=backend.database,
         peer=peer,
         via=backend.via.pooler if backend.via is not None else None,
     )
@@ -100,8 +105,8 @@ def client_of(backend: Backend) -> Client:
 
 def _is_protected(backend: Backend) -> bool:
     title, session = backend.title, backend.session
-    is_superuser = title.user == "postgres" or (session is not None and session.is_superuser)
-    is_unknown = title.kind is BackendKind.UNKNOWN
+    is_superuser = backend.user == "postgres" or (session is not None and session.is_superuser)
+    is_unknown = backend.kind is BackendKind.UNKNOWN
     return is_superuser or is_unknown or is_maintenance(title.activity) or is_on_purpose(backend)
 
 

@@ -92,7 +92,7 @@ class _Severe:
     def __init__(self, sight: Sight, members: list[Backend]) -> None:
         standing = [b for b in members if sight.at - unmoved_since(b) >= STANDING]
         ceiling = sight.server.limits.ceiling
-        self._waited_for = {b.title.database for b in sight.backends if b.title.waiting}
+        self._waited_for = {_database(b) for b in sight.backends if b.title.waiting} - {None}
         self._is_share = bool(ceiling) and len(standing) >= SHARE_OF_CEILING * (ceiling or 0)
         self._standing = Counter(who(b) for b in standing)
         self._pools = Counter(who(b) for b in sight.backends) if standing else Counter[str]()
@@ -100,14 +100,19 @@ class _Severe:
     def __call__(self, backend: Backend) -> bool:
         pool = self._pools[who(backend)]
         is_pool = pool >= POOL and self._standing[who(backend)] >= SHARE_OF_POOL * pool
-        return self._is_share or is_pool or backend.title.database in self._waited_for
+        return self._is_share or is_pool or _database(backend) in self._waited_for
+
+
+def _database(backend: Backend) -> str | None:
+    """Its database, or what stands for it where nobody can tell that from the user."""
+    return backend.database or backend.title.names
 
 
 def _part_of_a_job(backend: Backend, jobs: list[Backend]) -> bool:
     """Whether sessions of the same identity that started with it run a dump or DDL."""
     return any(
         abs(other.started - backend.started) <= TOGETHER
-        and other.title.database == backend.title.database
+        and _database(other) == _database(backend)
         and who(other) == who(backend)
         for other in jobs
     )

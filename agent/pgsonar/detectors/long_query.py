@@ -62,7 +62,7 @@ class LongQuery:
 
 def _is_busy(backend: Backend) -> bool:
     title, connection = backend.title, backend.connection
-    if title.activity in _AT_REST or title.kind is not BackendKind.CLIENT or is_maintenance(title.activity):
+    if title.activity in _AT_REST or backend.kind is not BackendKind.CLIENT or is_maintenance(title.activity):
         return False
     return connection is None or not _says_more(connection)
 

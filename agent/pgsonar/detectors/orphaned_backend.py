@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import Evidence, believed_until, client_of, seen_to_begin, slot_evidence, tcp_text, who
 from pgsonar.detectors.seeing import no_sockets
-from pgsonar.model import LOGIN_ACTIVITIES, Backend, BackendKind, Connection, Finding, Severity, Sight, TcpState
+from pgsonar.model import LOGIN_ACTIVITIES, Backend, Connection, Finding, Severity, Sight, TcpState
 
 # How a client leaves, by what lies unread when its FIN (which counts as one byte) has come.
 _DEPARTURES = {
@@ -39,7 +39,7 @@ class OrphanedBackend:
             if connection.socket.state != TcpState.CLOSE_WAIT or not connection.socket.inode or connection.is_left:
                 continue
             backend = sight.backend_of.get(connection.id)
-            if backend is not None and backend.title.kind is not BackendKind.CLIENT:
+            if backend is not None and not backend.is_client:
                 continue
             if backend is not None and backend.title.activity in LOGIN_ACTIVITIES:
                 continue  # it is auth_stuck, and no statement runs

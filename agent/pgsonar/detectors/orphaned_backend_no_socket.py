@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import believed_until, client_of, slot_evidence, who
 from pgsonar.detectors.seeing import no_processes, no_sockets
-from pgsonar.model import BackendKind, Finding, Severity, Sight
+from pgsonar.model import Finding, Severity, Sight
 
 
 class OrphanedBackendNoSocket:
@@ -31,7 +31,7 @@ class OrphanedBackendNoSocket:
         for backend in sight.backends:
             # The process must have been seen alive after its socket had gone.
             lost = backend.socket_lost_at
-            if lost is None or backend.title.kind is not BackendKind.CLIENT or backend.seen_at <= lost:
+            if lost is None or not backend.is_client or backend.seen_at <= lost:
                 continue
             yield Finding(
                 kind=self.kind,

@@ -10,7 +10,7 @@ from collections import Counter
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
-from pgsonar.model import SECOND, BackendKind, Connection, Sight, TcpState
+from pgsonar.model import SECOND, Connection, Sight, TcpState
 
 MANY = 5
 WITHIN = 60 * SECOND
@@ -63,4 +63,4 @@ def _is_session(connection: Connection, sight: Sight) -> bool:
     if connection.socket.state != TcpState.ESTABLISHED or not connection.socket.inode or connection.is_left:
         return False
     backend = sight.backend_of.get(connection.id)
-    return backend is None or backend.title.kind is BackendKind.CLIENT
+    return backend is None or backend.is_client

@@ -34,7 +34,7 @@ class PrestartupStuck:
     def examine(self, sight: Sight) -> Iterator[Finding]:
         waiting = [b for b in sight.backends if b.title.kind is BackendKind.PRESTARTUP]
         limit = sight.server.limits.children
-        children = sum(b.title.kind is not BackendKind.WORKER for b in sight.backends)
+        children = sum(b.kind is not BackendKind.WORKER for b in sight.backends)
         is_near = limit is not None and children >= NEAR * limit
         told: Evidence = {"pgsonar.child.count": children}
         told |= {"pgsonar.child.limit": limit} if limit is not None else {}

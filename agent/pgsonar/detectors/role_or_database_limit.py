@@ -33,9 +33,9 @@ class RoleOrDatabaseLimit:
     def examine(self, sight: Sight) -> Iterator[Finding]:
         if sight.reading is None and not sight.refused_by:
             return
-        titles = [b.title for b in sight.backends if b.title.kind is BackendKind.CLIENT]
-        used = Counter(("role", title.user) for title in titles if title.user)
-        used.update(("database", title.database) for title in titles if title.database)
+        clients = [b for b in sight.backends if b.kind is BackendKind.CLIENT]
+        used = Counter(("role", client.user) for client in clients if client.user)
+        used.update(("database", client.database) for client in clients if client.database)
         limits: dict[tuple[str, str], int] = {}
         if sight.reading is not None:
             limits = {("role", name): limit for name, limit in sight.reading.role_limits.items()}

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from pgsonar.model import BackendKind, Sight
 
+CUT = (
+    "its process titles are cut, so not every session says what it does: their room is the arguments and the "
+    "environment of the postmaster, so give its service a variable of 200 bytes more"
+)
 _BESIDE = "run pgsonar on its host"
 
 
@@ -43,7 +47,9 @@ def no_activities(sight: Sight) -> str | None:
     """Why it is not seen what sessions do."""
     if missing := no_processes(sight):
         return missing
-    activities = (b.title.activity for b in sight.backends if b.title.kind is BackendKind.CLIENT)
+    if any(b.title.is_cut and b.title.activity is None for b in sight.backends):
+        return CUT
+    activities = (b.title.activity for b in sight.backends if b.kind is BackendKind.CLIENT)
     if next(activities, "none") is None and all(activity is None for activity in activities):
         return "its process titles say nothing of what sessions do: set update_process_title = on"
     return None

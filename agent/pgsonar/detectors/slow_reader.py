@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from pgsonar.detectors.evidence import client_of, seen_to_begin, slot_evidence, who
 from pgsonar.detectors.seeing import no_processes, no_sockets
-from pgsonar.model import BackendKind, Connection, Finding, Severity, Sight, TcpState, TcpTimer
+from pgsonar.model import Connection, Finding, Severity, Sight, TcpState, TcpTimer
 
 
 class SlowReader:
@@ -28,7 +28,7 @@ class SlowReader:
             if connection.unsent_since is None or not _is_stuck(connection):
                 continue
             backend = sight.backend_of.get(connection.id)
-            if backend is None or backend.title.kind is not BackendKind.CLIENT:
+            if backend is None or not backend.is_client:
                 continue
             yield Finding(
                 kind=self.kind,

@@ -35,6 +35,8 @@ class Title(NamedTuple):
     activity: str | None = None  # without " waiting"
     waiting: bool = False
     text: str = ""
+    names: str | None = None  # user and database in one, where nobody can tell where the one ends
+    is_cut: bool = False  # there was no room for all of it, and what is left tells no more than the fields say
 
 
 class BackendSighting(NamedTuple):
@@ -59,6 +61,8 @@ class Activity:
     INITIALIZING = "initializing"
 
 
+# Of pg_stat_activity.backend_type; any other is a worker's.
+_TOLD = {"client backend": BackendKind.CLIENT, "walsender": BackendKind.WALSENDER}
 LOGIN_ACTIVITIES = frozenset({Activity.AUTHENTICATION, Activity.STARTUP, Activity.INITIALIZING})
 
 
@@ -84,6 +88,7 @@ class Backend:
     connection: Connection | None = None
     socket_lost_at: int | None = None  # its connection left the kernel's tables while it runs on
     session: Session | None = None  # what a login last told of it
+    identified: Session | None = None  # what a login has ever told of who it is, which stays
     via: Via | None = None  # the pooler it came through
     inner_pid: int = 0  # its number in its own pid namespace, which is what the server calls it
     inodes: tuple[int, ...] | None = None  # None: not read, or not readable
@@ -91,8 +96,29 @@ class Backend:
     looked_for_client_at: int | None = None
 
     @property
+    def kind(self) -> BackendKind:
+        """By its title; where that may be another's as well (cut, or a role is called walsender), by a login."""
+        kind, told = self.title.kind, self.identified
+        if told is None or kind not in (BackendKind.UNKNOWN, BackendKind.WALSENDER):
+            return kind
+        return _TOLD.get(told.kind, kind if told.kind == "unknown" else BackendKind.WORKER)
+
+    @property
+    def is_client(self) -> bool:
+        """Whether it serves a client, as far as is known: a cut title is a client's before it is a worker's."""
+        return self.kind is BackendKind.CLIENT or (self.kind is BackendKind.UNKNOWN and self.title.is_cut)
+
+    @property
+    def user(self) -> str | None:
+        return self.title.user or (self.identified.user if self.identified is not None else None)
+
+    @property
+    def database(self) -> str | None:
+        return self.title.database or (self.identified.database if self.identified is not None else None)
+
+    @property
     def kind_may_have_socket(self) -> bool:
-        return self.title.kind is not BackendKind.WORKER
+        return self.kind is not BackendKind.WORKER
 
     @property
     def client(self) -> ClientProcess | None:

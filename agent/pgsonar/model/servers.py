@@ -49,6 +49,7 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     attributes: tuple[tuple[str, str], ...] = ()  # targets[].cluster, .env
     missing: tuple[str, ...] = ()  # what could not be read, each with the privilege that would help
+    notes: tuple[str, ...] = ()  # what was seen and could be mistaken; nothing is missing for it
     what: str = "postgresql"  # pgbouncer, or client: a database that clients of this host lead to
 
     @property

@@ -102,6 +102,7 @@ class Hiding:
             title=self._title(backend.title),
             connection=self.connection(backend.connection) if backend.connection is not None else None,
             session=self._session(backend.session) if backend.session is not None else None,
+            identified=self._session(backend.identified) if backend.identified is not None else None,
             via=via,
             local_client=self._client(backend.local_client),
         )
@@ -144,7 +145,8 @@ class Hiding:
         return number, at, netns, kind, previous, self._socket(socket), transferred
 
     def _title(self, title: Title) -> Title:
-        return title._replace(user=_may(self._user, title.user), host=_may(self._address, title.host), text="")
+        user, names = _may(self._user, title.user), _may(self._user, title.names)
+        return title._replace(user=user, host=_may(self._address, title.host), text="", names=names)
 
     def _look(self, fact: entries.Look) -> entries.Look:
         seen = [self._sighting(sighting) for sighting in fact.seen]

@@ -13,7 +13,7 @@ from pgsonar.signals.server_metrics import ServerReading
 
 
 def _backends(reading: ServerReading) -> Reading:
-    databases = (backend.title.database for backend in reading.sight.backends)
+    databases = (backend.database for backend in reading.sight.backends)
     for database, number in Counter(name for name in databases if name is not None).items():
         yield {"postgresql.database.name": database}, number
 

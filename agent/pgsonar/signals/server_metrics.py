@@ -59,11 +59,12 @@ def _name_of(backend: Backend) -> Name:
     application = client.application if client is not None else None
     if application is None and backend.session is not None:
         application = backend.session.application
-    return backend.title.database or "", backend.title.user or "", address or "", application or ""
+    user = backend.user or backend.title.names
+    return backend.database or "", user or "", address or "", application or ""
 
 
 def _backends(reading: ServerReading) -> Reading:
-    clients = [b for b in reading.sight.backends if b.title.kind is BackendKind.CLIENT]
+    clients = [b for b in reading.sight.backends if b.kind is BackendKind.CLIENT]
     who = {id(b): _name_of(b) for b in clients}
     named = reading.clients.keep(Counter(who.values()))
     counts: Counter[tuple[Name, str]] = Counter()

@@ -2,7 +2,8 @@
 
 The rule: a descriptor kept on /proc/PID/cmdline belongs to that process and no later one, so a pid that returns is
 never mistaken. At most half of the descriptors we may have are kept: beyond that the files are opened anew each time,
-so that thousands of backends leave room for everything else. Context switches are read at each look where a title alone
+so that thousands of backends leave room for everything else. Who is of the family and what a title means is asked anew
+only when the title is another one. Context switches are read at each look where a title alone
 would not be believed, and of idle sessions now and then: short statements leave the title idle in every sample.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgsonar.model import Activity, BackendKind, BackendSighting, Server, Title
+from pgsonar.sources.kin import Kin
 from pgsonar.sources.processes import Processes, voluntary_switches
-from pgsonar.sources.titles import parse_title
+from pgsonar.sources.titles import PREFIX, parse_title
 
 _TITLE_BYTES = 4096  # a title is as long as the postmaster's arguments and environment were
 _STATUS_BYTES = 4096
@@ -31,7 +33,43 @@ class _Child:
     status: int | None = None
     raw: bytes = b""
     title: Title | None = None
+    is_stranger: bool = False  # it runs another program
     doubted_at: int = 0  # when the context switches of an idle one are read next
+
+
+@dataclass(slots=True)
+class _Family:
+    kin: Kin
+    is_contained: bool  # whether it lives in a pid namespace of its own
+    room: int | None  # for titles; None: it may not be read
+    cluster_name: str
+    children: dict[int, _Child] = field(default_factory=dict)
+    longest: int = 0  # title that was seen
+    cut_at: int | None = None  # what a title that was cut says of the room
+    has_learned: bool = False  # what titles are read by: those read before are read again
+
+    def learn(self, cluster_name: str) -> None:
+        if cluster_name != self.cluster_name:
+            self.cluster_name, self.has_learned = cluster_name, True
+
+    def follow(self, children: dict[int, _Child]) -> None:
+        """The children of now."""
+        self.children = children
+        if self.has_learned:
+            self.has_learned = False
+            for child in children.values():
+                child.raw = b""
+
+    def parse(self, raw: bytes) -> Title:
+        length = len(raw.rstrip(b"\0"))
+        self.longest = max(self.longest, length)
+        if self.cut_at is not None and length > self.cut_at:  # it was not cut, only odd
+            self.cut_at, self.has_learned = None, True
+        room = self.room if self.room is not None else self.cut_at
+        title = parse_title(raw, self.cluster_name, self.kin.cmdline, room)
+        if title.is_cut and room is None and length == self.longest:
+            self.cut_at, self.has_learned = length, True
+        return title
 
 
 class BackendReader:
@@ -41,46 +79,52 @@ class BackendReader:
         """The context switches of idle sessions are read every `idle_every` seconds."""
         self._processes = processes
         self._idle_every = round(idle_every * 1e9)
-        self._children: dict[tuple[str, int], dict[int, _Child]] = {}  # by server id and postmaster, then by pid
-        self._cmdlines: dict[tuple[str, int], bytes] = {}
-        self._contained: dict[int, bool] = {}  # by postmaster: whether it lives in a pid namespace of its own
+        self._families: dict[tuple[str, int], _Family] = {}  # by server id and postmaster
         self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # descriptors that may yet be kept
 
     def read(self, server: Server, *, at: int) -> list[BackendSighting]:
         """One look at all children that are alive; `at` is the instant it is stamped with."""
-        key = server.id, server.pid
-        known = self._children.setdefault(key, {})
-        if key not in self._cmdlines:
-            self._cmdlines[key] = self._processes.cmdline(server.pid)
+        family = self._family(server)
+        known = family.children
         present: dict[int, _Child] = {}
         sightings = []
         for pid in self._processes.children(server.pid):
-            child = known.pop(pid, None) or self._meet(pid, server.pid)
-            sighting = self._look(pid, child, server, at) if child is not None else None
-            if child is not None and sighting is not None:
+            child = known.pop(pid, None) or self._meet(pid, family)
+            raw = self._text(pid, child.cmdline, "cmdline", _TITLE_BYTES) if child is not None else b""
+            if child is not None and raw:
                 present[pid] = child
-                sightings.append(sighting)
-            elif child is not None:
+                sighting = self._look(pid, child, raw, family, at)
+                if sighting is not None:
+                    sightings.append(sighting)
+            elif child is not None:  # ended: its memory is gone, its entry may stand for a moment
                 self._close(child)
         for gone in known.values():
             self._close(gone)
-        self._children[key] = present
+        family.follow(present)
         return sightings
+
+    def _family(self, server: Server) -> _Family:
+        key = server.id, server.pid
+        family = self._families.get(key)
+        if family is None:
+            contained = len(self._processes.pids_in_namespaces(server.pid)) > 1
+            kin, room = Kin(self._processes, server.pid), self._processes.title_room(server.pid)
+            family = self._families[key] = _Family(kin, contained, room, server.cluster_name)
+        family.learn(server.cluster_name)
+        family.follow(family.children)
+        return family
 
     def forget(self, server: Server) -> None:
         """Lets go of a server that is not watched any more."""
-        for child in self._children.pop((server.id, server.pid), {}).values():
+        family = self._families.pop((server.id, server.pid), None)
+        for child in family.children.values() if family is not None else ():
             self._close(child)
-        self._cmdlines.pop((server.id, server.pid), None)
-        self._contained.pop(server.pid, None)
 
-    def _meet(self, pid: int, postmaster: int) -> _Child | None:
+    def _meet(self, pid: int, family: _Family) -> _Child | None:
         stat = self._processes.stat(pid)
         if stat is None or stat.state in "ZX":
             return None
-        if postmaster not in self._contained:
-            self._contained[postmaster] = len(self._processes.pids_in_namespaces(postmaster)) > 1
-        inner_pid = self._processes.pids_in_namespaces(pid)[-1] if self._contained[postmaster] else pid
+        inner_pid = self._processes.pids_in_namespaces(pid)[-1] if family.is_contained else pid
         child = _Child(stat.started, inner_pid)
         child.cmdline = self._keep_open(pid, "cmdline")
         return child
@@ -102,13 +146,14 @@ class BackendReader:
                 os.close(descriptor)
                 self._room += 1
 
-    def _look(self, pid: int, child: _Child, server: Server, at: int) -> BackendSighting | None:
-        raw = self._text(pid, child.cmdline, "cmdline", _TITLE_BYTES)
-        if not raw:  # ended: its memory is gone, its entry may stand for a moment
+    def _look(self, pid: int, child: _Child, raw: bytes, family: _Family, at: int) -> BackendSighting | None:
+        if raw != child.raw:
+            # What has a title was one of the family when it was met, and still is.
+            if child.title is None or not raw.startswith(PREFIX):
+                child.is_stranger = not family.kin.has(pid, raw)
+            child.raw, child.title = raw, family.parse(raw)
+        if child.is_stranger or child.title is None:
             return None
-        if child.title is None or raw != child.raw:
-            child.raw = raw
-            child.title = parse_title(raw, server.cluster_name, self._cmdlines[server.id, server.pid])
         switches = None
         if child.title.kind is BackendKind.CLIENT and self._is_doubted(child, at):
             if child.status is None and child.cmdline is not None and child.title.activity != Activity.IDLE:

@@ -73,6 +73,35 @@ class Processes:
             return None
         return Stat(fields[0].decode("ascii"), int(fields[1]), int(fields[19]) * _TICK)
 
+    def title_room(self, pid: int) -> int | None:
+        """How long a title it may write over its arguments and environment; None when that may not be looked into.
+
+        PostgreSQL leaves the last byte of both and ends with a zero (src/backend/utils/misc/ps_status.c).
+        """
+        text = self.read(pid, "stat")
+        fields = text.rpartition(b")")[2].split() if text else []
+        if len(fields) < 49:
+            return None
+        arguments, arguments_end, environment, end = map(int, fields[45:49])
+        if environment != arguments_end or end < environment:
+            end = arguments_end
+        return end - arguments - 2 if end > arguments else None
+
+    def program(self, pid: int) -> tuple[int, int] | None:
+        """The file it executes, by device and inode, also when it is deleted; None when it may not be looked into."""
+        try:
+            file = os.stat(f"{self.root}/{pid}/exe")
+        except OSError:
+            return None
+        return file.st_dev, file.st_ino
+
+    def owner(self, pid: int) -> int | None:
+        """The user its files in /proc belong to: its effective one, or root where it may not be dumped."""
+        try:
+            return os.stat(f"{self.root}/{pid}").st_uid
+        except OSError:
+            return None
+
     def uid(self, pid: int) -> int | None:
         """The effective user id."""
         for line in (self.read(pid, "status") or b"").splitlines():

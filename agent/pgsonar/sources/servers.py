@@ -19,22 +19,27 @@ from typing import Literal
 from pgsonar.config.schema import Target
 from pgsonar.model import Endpoint, Server, Socket
 from pgsonar.sources.control_file import ControlFile, read_control_file
+from pgsonar.sources.kin import Kin
 from pgsonar.sources.limits import running_limits
 from pgsonar.sources.names import ProcessNames
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.regular import RECORD_MOST, read_regular
 from pgsonar.sources.settings import Files, command_line, whole_number
-from pgsonar.sources.titles import learn_cluster_name, parse_title
+from pgsonar.sources.titles import PREFIX, learn_cluster_name, parse_title, readable
 
 _NAMES = ("postgres", "postmaster")
 _NO_SERVER = (b"--single", b"--boot", b"--check", b"--describe-config", b"--version", b"-V", b"--help", b"-C")
 _PATH_VERSION = re.compile(r"/(?:postgresql|pgsql|postgres)[/-]?(\d{2}|9\.\d)/")
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
 _GUESSED = 5432
+_AT_LEAST = 3  # of one name: a postmaster, its checkpointer and its background writer or startup process
+_ASKED = 8  # children whose titles are read where the name tells nothing: those that were forked first
 DESCRIBE_EVERY = 10.0  # seconds
 YOUNG = 60.0  # seconds in which a server that recovers may open its port
 _TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
 
+_NAMED = 5  # programs
+_STRANGERS = "children that run another program hold no slot: {} (adopted, as the first process of a container is)"
 _BY_SOCKETS = (
     "processes, so neither slots nor logins under way (share the process namespace, shareProcessNamespace: true in a "
     "pod, or add receivers.postgresql)"
@@ -135,19 +140,39 @@ class ServerFinder:
     # --- which processes are postmasters -------------------------------------------------------------------------
 
     def _postmasters(self) -> Iterable[_Postmaster]:
-        processes = self._processes
-        family = self._names.called(_NAMES)
-        for pid in sorted(family):
-            stat = processes.stat(pid)
-            if stat is None or stat.parent in family or stat.state in "ZX":
+        """Whose children have PostgreSQL's titles, whatever it is called; and by its name one that has none yet."""
+        named = self._names.called(_NAMES)
+        family = named | self._other_names()
+        children = self._names.children(family)
+        waiting = [pid for pid in sorted(family) if self._names.parent(pid) not in family]
+        while waiting:
+            pid = waiting.pop(0)
+            theirs = children.get(pid, [])
+            cmdline = self._processes.cmdline(pid)
+            is_titled = cmdline.startswith(PREFIX)
+            if not is_titled and self._is_any_titled(theirs):
+                waiting += [grandchild for child in theirs for grandchild in children.get(child, [])]
+            else:
+                # A fresh fork has the command line of its parent; a program that it waits for has its own.
+                others = [child for child in theirs if self._processes.cmdline(child) != cmdline]
+                waiting += others
+                if is_titled or others or pid not in named:
+                    continue
+            stat = self._processes.stat(pid)
+            if stat is None or stat.state in "ZX" or not cmdline or set(cmdline.split(b"\0")[1:]) & set(_NO_SERVER):
                 continue
-            cmdline = processes.cmdline(pid)
-            if (
-                cmdline
-                and not cmdline.startswith(b"postgres: ")
-                and not set(cmdline.split(b"\0")[1:]) & set(_NO_SERVER)
-            ):
-                yield _Postmaster(pid, stat.started, cmdline)
+            yield _Postmaster(pid, stat.started, cmdline)
+
+    def _other_names(self) -> set[int]:
+        """Processes that are not called as PostgreSQL calls them, and are: through a link or a wrapper."""
+        found: set[int] = set()
+        for children in self._names.families(_NAMES, least=_AT_LEAST):
+            if any(self._is_any_titled(theirs[:_ASKED]) for theirs in children.values()):
+                found.update(children, *children.values())
+        return found
+
+    def _is_any_titled(self, pids: Iterable[int]) -> bool:
+        return any(self._processes.cmdline(pid).startswith(PREFIX) for pid in pids)
 
     # --- what is known of one ------------------------------------------------------------------------------------
 
@@ -155,10 +180,10 @@ class ServerFinder:
         processes, pid = self._processes, postmaster.pid
         missing: list[str] = []
         arguments = command_line(postmaster.cmdline)
-        titles = [processes.cmdline(child) for child in processes.children(pid)]
-        cluster_name = learn_cluster_name(titles)
+        titles, strangers = self._children(pid)
         directory = self._data_directory(pid, arguments)
         files = self._files(pid, arguments, directory)
+        cluster_name = learn_cluster_name(titles) or _cluster_name(arguments, files, titles)
         if files is not None and "data_directory" in files.settings and "data_directory" not in arguments:
             directory = files.settings["data_directory"]
         control = self._control(postmaster, directory)
@@ -197,6 +222,7 @@ class ServerFinder:
                 major=whole_number((re.match(r"\d*", version or "") or [""])[0]),
             ),
             missing=tuple(missing),
+            notes=(_STRANGERS.format(strangers),) if strangers else (),
         )
 
     def _control(self, postmaster: _Postmaster, directory: str | None) -> ControlFile | None:
@@ -209,6 +235,21 @@ class ServerFinder:
         elif key in self._controls:
             self._unread.add(key)
         return self._controls.get(key)
+
+    def _children(self, pid: int) -> tuple[list[bytes], str]:
+        """The titles of its own, and what the others are that it has been given."""
+        kin = Kin(self._processes, pid)
+        titles, strangers = [], Counter[str]()
+        for child in self._processes.children(pid):
+            raw = self._processes.cmdline(child)
+            if not raw:
+                continue
+            if kin.has(child, raw):
+                titles.append(raw)
+            else:
+                strangers[readable(self._processes.comm(child).encode()) or "?"] += 1
+        told = [f"{number} {name}" for name, number in strangers.most_common(_NAMED)]
+        return titles, ", ".join(told) + (", and others" if len(strangers) > _NAMED else "")
 
     def _data_directory(self, pid: int, arguments: dict[str, str]) -> str | None:
         written = arguments.get("data_directory") or arguments.get("pgdata")
@@ -420,6 +461,13 @@ def _as_target(target: Target, server: Server) -> Server:
 def _record(path: Path) -> str:
     """A small file that PostgreSQL writes."""
     return read_regular(path, RECORD_MOST).decode("utf-8", "replace")
+
+
+def _cluster_name(arguments: dict[str, str], files: Files | None, titles: Iterable[bytes]) -> str:
+    """As it was written, where titles are too short to tell it, and say nothing else."""
+    written = arguments.get("cluster_name") or (files.settings.get("cluster_name") if files is not None else None)
+    before = PREFIX + f"{written}: ".encode("utf-8", "surrogateescape") if written else b""
+    return written if written and any(title.startswith(before) for title in titles) else ""
 
 
 def _only_address(listeners: Sequence[Socket]) -> str | None:

@@ -98,8 +98,11 @@ def attach(backends: Iterable[Backend], reading: DatabaseReading | None) -> None
     """
     sessions = {session.pid: session for session in reading.sessions} if reading is not None else {}
     for backend in backends:
+        session = sessions.get(backend.inner_pid)
         is_listed = reading is not None and backend.started <= reading.at
-        backend.session = sessions.get(backend.inner_pid) if is_listed else None
+        backend.session = session if is_listed else None
+        if session is not None and is_listed and (session.user is not None or backend.identified is None):
+            backend.identified = session
 
 
 def note_way(backend: Backend, via: Via | None) -> None:

@@ -87,7 +87,8 @@ class IdleGrowth:
         there: dict[str, dict[Process, Backend]] = {}
         for backend in backends:
             # What a pooler keeps open to the server is its pool, and none of an application.
-            if backend.title.kind is BackendKind.CLIENT and backend.via is None and backend.title.user is not None:
+            is_named = backend.user is not None or backend.title.names is not None
+            if backend.kind is BackendKind.CLIENT and backend.via is None and is_named:
                 there.setdefault(self._who(backend), {})[backend.pid, backend.started] = backend
         growing: dict[str, Growth] = {}
         for name in dict.fromkeys([*kinds, *there]):

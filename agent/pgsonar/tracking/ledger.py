@@ -67,7 +67,7 @@ def slot_ledger(server: Server, backends: Iterable[Backend], reconciliation: Rec
     for backend in backends:
         holder = holder_of(backend)
         if holder is None:
-            no_slot[backend.title.kind.value] += 1
+            no_slot[backend.kind.value] += 1
             continue
         holders[holder] += 1
         by_transport[holder, "unix" if backend.title.host == LOCAL_HOST else "tcp"] += 1
@@ -95,10 +95,10 @@ def _cause(backend: Backend) -> str:
 
 def holder_of(backend: Backend) -> str | None:
     """What kind of slot holder a child is; None when it holds no slot."""
-    title = backend.title
-    if title.kind is BackendKind.UNKNOWN:
+    title, kind = backend.title, backend.kind
+    if kind is BackendKind.UNKNOWN:
         return "unaccounted"
-    if title.kind is not BackendKind.CLIENT:
+    if kind is not BackendKind.CLIENT:
         return None
     if title.activity == Activity.AUTHENTICATION:
         return "authenticating"

@@ -135,7 +135,7 @@ class PoolerTable:
                 continue  # the way it came is known from before
             end = _client_end(backend)
             known = by_end.get(end) if end is not None else by_pid.get(backend.inner_pid)
-            if known is not None and (end is not None or known[1].user == backend.title.user):
+            if known is not None and (end is not None or known[1].user == backend.user):
                 reading, one = known
                 client = clients.get((reading.endpoint, one.link)) if one.link else None
                 note_way(backend, Via(self._label(reading), client, self._process(reading.endpoint, client)))

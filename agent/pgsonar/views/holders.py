@@ -141,8 +141,8 @@ def peer_lines(sight: Sight, width: int) -> list[str]:
 
 
 def _holder(backend: Backend) -> tuple[str, str]:
-    title = backend.title
-    name = f"{title.user}@{title.database}" if title.user and title.database else title.user or title.text or "?"
+    title, user, database = backend.title, backend.user, backend.database
+    name = f"{user}@{database}" if user and database else user or title.names or title.text or "?"
     host = title.host or "?"
     if backend.via is not None:
         return name, f"pgbouncer {backend.via.pooler.rpartition(':')[0]}"

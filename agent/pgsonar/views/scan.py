@@ -131,6 +131,8 @@ def _no_slot(sight: Sight, width: int) -> list[str]:
     lines += wrap("SEEN WITH    ", _seen_with(sight), width)
     if sight.reading is None:
         lines += wrap("NOT SEEN     ", f"{BY_LOGIN}: add receivers.postgresql (pg_monitor, 1 slot)", width)
+    for sentence in sight.server.notes:
+        lines += wrap("NOTE         ", sentence, width)
     for sentence in sight.server.missing:
         lines += wrap("NOT SEEN     ", sentence, width)
     if sight.server.limits.max_connections is None:

@@ -77,6 +77,7 @@ def _server(sight: Sight) -> Json:
         "limit_source": limits.source,
         "guessed": limits.guessed,
         "child_limit": limits.children,
+        "notes": list(server.notes),
     }
 
 
@@ -176,8 +177,8 @@ def _connection(sight: Sight, connection: Connection | None, backend: Backend | 
         **_tcp(socket),
         key=connection_key(socket.remote, socket.local) if socket is not None else None,
         backend_pid=backend.pid if backend else None,
-        user=title.user if title else None,
-        database=title.database if title else None,
+        user=backend.user if backend else None,
+        database=backend.database if backend else None,
         activity=activity,
         age_seconds=round((sight.at - backend.started) / 1e9, 3) if backend else None,
         state_seconds=_state_seconds(connection) if connection else None,

@@ -1,0 +1,31 @@
+"""Which children of a postmaster are its own, and which it has only been given.
+
+The rule: a process of PostgreSQL's runs the program of its postmaster. The first process of a container is given every
+orphan there is, and what PostgreSQL starts beside itself runs something else: these hold no slot. Where programs may
+not be looked into, user and name decide.
+"""
+
+from __future__ import annotations
+
+from pgsonar.sources.processes import Processes
+from pgsonar.sources.titles import PREFIX
+
+
+class Kin:
+    """The family of one postmaster."""
+
+    def __init__(self, processes: Processes, postmaster: int) -> None:
+        self.cmdline = processes.cmdline(postmaster)
+        self._processes = processes
+        self._program = processes.program(postmaster)
+        self._owner = processes.owner(postmaster)
+        self._name = processes.comm(postmaster)
+
+    def has(self, pid: int, raw: bytes) -> bool:
+        """Whether a child is of it. `raw` is its command line or title."""
+        program = self._processes.program(pid) if self._program is not None else None
+        if program is not None:
+            return program == self._program
+        if self._processes.owner(pid) != self._owner:
+            return False
+        return raw.startswith(PREFIX) or raw == self.cmdline or self._processes.comm(pid) == self._name
