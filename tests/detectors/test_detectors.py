@@ -538,9 +538,23 @@ class TestIdleLeak:
         growth, backends = self.growing(4)
         assert find(IdleLeak(), backends, **growth) == []
 
-    def test_what_holds_sessions_on_purpose_is_information(self):
+    def test_what_holds_sessions_on_purpose_is_information_and_said_to_be_assumed(self):
         growth, backends = self.growing(5, user="postgres_exporter")
-        assert {f.severity for f in find(IdleLeak(), backends, **growth)} == {Severity.INFO}
+        found = find(IdleLeak(), backends, **growth)
+        assert {f.severity for f in found} == {Severity.INFO}
+        assert {f.is_protected for f in found} == {True}
+        assert {f.alternative for f in found} == {
+            "assumed to be held open on purpose, by its role alone: anything may have the name of a known tool"
+        }
+        assert found[0].evidence["pgsonar.evidence.on_purpose"] == "assumed by its role, which is that of a known tool"
+
+    @pytest.mark.parametrize("user", ["report_exporter", "patient_monitoring", "walg_reader", "patroni_club", "cron"])
+    def test_a_role_that_only_has_such_a_word_is_an_application(self, user):
+        growth, backends = self.growing(5, user=user)
+        found = find(IdleLeak(), backends, **growth)
+        assert {(f.severity, f.is_protected) for f in found} == {(Severity.WARNING, False)}
+        assert found[0].alternative.startswith("a pool that is still growing")
+        assert "pgsonar.evidence.on_purpose" not in found[0].evidence
 
 
 class TestRoleOrDatabaseLimit:

@@ -32,12 +32,27 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}") 
 # Many backends that end at once on a busy machine take seconds for it.
 ENDING = 10 * SECOND
 _WAITING_FOR_CLIENT = (Activity.IDLE, Activity.IN_TRANSACTION, Activity.ABORTED)
-# What holds sessions open on purpose: backups, monitoring, schedulers.
-_ON_PURPOSE = re.compile(
-    r"barman|pgbackrest|wal-?g|pg_dump|pg_basebackup|patroni|repmgr|pg_cron|exporter|prometheus|datadog|telegraf|zabbix"
-    r"|nagios|pgwatch|pganalyze|pgsonar|monitor",
-    re.IGNORECASE,
+# Tools that hold sessions open on purpose, as they call themselves in application_name or as their manuals have it
+# called. PgBouncer is none of them: a session called `pgbouncer` is one of its pool, and carries what applications do.
+_ON_PURPOSE = frozenset(
+    {
+        # backups and copies: PostgreSQL's own programs call themselves by their file names
+        *("pg_dump", "pg_dumpall", "pg_basebackup", "pg_receivewal", "pg_receivexlog", "pg_recvlogical"),
+        *("barman", "barman_receive_wal", "barman_streaming_backup"),  # streaming_archiver_name, streaming_backup_name
+        *("pgbackrest", "wal-g", "wal-e"),  # `pgBackRest [backup]`; WAL-G takes PGAPPNAME
+        # those that keep a cluster together: `Patroni heartbeat`, `Patroni restapi`, `repmgrd`
+        *("patroni", "repmgr", "repmgrd"),
+        # jobs: `pg_cron scheduler` and `pg_cron`
+        *("pg_cron", "pgagent", "pg_timetable"),
+        # monitoring; `Zabbix agent 2`
+        *("datadog-agent", "telegraf", "zabbix", "zabbix_agent", "zabbix_agent2", "zabbix-agent2"),
+        *("postgres_exporter", "postgres-exporter", "pg_exporter", "sql_exporter", "pgscv"),
+        *("pgwatch", "pgwatch2", "pgwatch3", "pganalyze", "pganalyze_collector", "pganalyze-collector", "pgsonar"),
+    }
 )
+# Roles that their manuals create for them; without a login a session's role is all of its name that is seen.
+_ON_PURPOSE_ROLES = _ON_PURPOSE | {"datadog", "zbx_monitor", "nagios", "streaming_barman", "ccp_monitoring"}
+_WORD = re.compile(r"[\w-]+")
 _KEEP = re.compile(r"COPY|CREATE|ALTER|DROP|REINDEX|REFRESH|CLUSTER|VACUUM|ANALYZE|BASE_BACKUP|START_REPLICATION")
 _GUARDS = (
     "idle_in_transaction_session_timeout",
@@ -111,9 +126,23 @@ def _is_protected(backend: Backend) -> bool:
 
 
 def is_on_purpose(backend: Backend) -> bool:
-    """Whether a session is one of those that are held open on purpose, by its user or its application."""
-    application = backend.session.application if backend.session is not None else None
-    return any(_ON_PURPOSE.search(name) for name in (application, backend.title.user) if name)
+    """Whether a session is assumed to be held open on purpose."""
+    return assumed_by(backend) is not None
+
+
+def assumed_by(backend: Backend) -> str | None:
+    """By which of its names a session is assumed to be held open on purpose, if it is.
+
+    The first word of its application_name, or its role, is that of a known tool: the whole word, since what has such a
+    word in its name (report_exporter, patient_monitoring) is an application. Anybody may take the name of a tool, so
+    that it stays an assumption.
+    """
+    via = backend.via.client if backend.via is not None else None
+    told = (backend.session.application if backend.session is not None else None, via.application if via else None)
+    words = (_WORD.match(name.lower()) for name in told if name)
+    if any(word is not None and word[0] in _ON_PURPOSE for word in words):
+        return "application_name"
+    return "role" if (backend.title.user or "").lower() in _ON_PURPOSE_ROLES else None
 
 
 def is_maintenance(activity: str | None) -> bool:
@@ -154,6 +183,8 @@ def slot_evidence(backend: Backend, sight: Sight) -> Evidence:
     if backend.switches is not None:
         evidence["pgsonar.evidence.context_switches"] = backend.switches
     evidence |= connection_evidence(backend)
+    if (name := assumed_by(backend)) is not None:
+        evidence["pgsonar.evidence.on_purpose"] = f"assumed by its {name}, which is that of a known tool"
     if backend.via is not None:
         evidence["pgsonar.pooler"] = backend.via.pooler
         if backend.via.has_forgotten:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgsonar.detectors.evidence import client_of, is_on_purpose, slot_evidence
+from pgsonar.detectors.evidence import assumed_by, client_of, slot_evidence
 from pgsonar.detectors.seeing import no_activities
 from pgsonar.model import Backend, Finding, Growth, Severity, Sight
 from pgsonar.tracking.growth import WINDOWS
@@ -20,7 +20,8 @@ from pgsonar.tracking.stillness import quiet_since
 class IdleLeak:
     """Finds clients whose idle connections grow in number.
 
-    Warning; info for what idles on purpose: backups, monitoring, schedulers.
+    Warning; info where the application or the role has the name of a known tool for backups, monitoring or jobs, which
+    is assumed to hold sessions open on purpose.
     """
 
     min_members: int = 5
@@ -42,6 +43,7 @@ class IdleLeak:
                 yield self._finding(sight, identity, growth, backend)
 
     def _finding(self, sight: Sight, identity: str, growth: Growth, backend: Backend) -> Finding:
+        name = assumed_by(backend)
         minutes = (sight.at - growth.onset) / 60e9
         return Finding(
             kind=self.kind,
@@ -51,7 +53,7 @@ class IdleLeak:
             onset=growth.onset,
             # `after` counts from the end of the windows that had to be seen first.
             counts_until=sight.at - round(WINDOWS * self.window * 1e9),
-            severity=Severity.INFO if is_on_purpose(backend) else Severity.WARNING,
+            severity=Severity.INFO if name else Severity.WARNING,
             confidence="likely",
             evidence=slot_evidence(backend, sight)
             | {
@@ -62,5 +64,9 @@ class IdleLeak:
                 "pgsonar.leak.closed": growth.closed,
                 "pgsonar.leak.growth_per_min": round((growth.opened - growth.closed) / max(minutes, 1e-3), 2),
             },
-            alternative="a pool that is still growing to its maximum, or more instances behind one address",
+            alternative=(
+                f"assumed to be held open on purpose, by its {name} alone: anything may have the name of a known tool"
+                if name
+                else "a pool that is still growing to its maximum, or more instances behind one address"
+            ),
         )
