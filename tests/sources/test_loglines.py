@@ -40,6 +40,8 @@ def jsonlog(severity, message, user="app", query=""):
 def cloudnativepg(severity, message, user="app", query=""):
     record = {"log_time": STAMP, "user_name": user, "error_severity": severity, "message": message, "query": query}
     told = {"level": "info", "ts": STAMP, "logger": "postgres", "msg": "record", "logging_pod": "orders-1"}
+    if user == "renamed":  # log-field-level, log-field-timestamp
+        del told["level"], told["ts"]
     return json.dumps({**told, "record": record}, ensure_ascii=False) + "\n"
 
 
@@ -118,6 +120,18 @@ def test_the_end_of_a_line_whose_beginning_was_passed_over_is_none(wrap):
     assert classes(lines, second) == []
     assert classes(lines, second) == ["all_slots"], "by itself it would be one"
     assert classes(lines, first + second) == []
+
+
+def test_an_operator_may_call_its_level_otherwise_and_speaks_for_itself():
+    lines = LogLines()
+    lines.begin(
+        '{"level":"info","ts":"2026-11-28T21:51:39Z","logger":"instance-manager","msg":"x","logging_pod":"a-1"}\n'
+    )
+    assert not lines.is_strange
+    assert classes(lines, cloudnativepg("FATAL", REFUSED, "renamed")) == ["all_slots"]
+    lines = LogLines()
+    assert classes(lines, cloudnativepg("FATAL", REFUSED, "renamed")) == ["all_slots"]
+    assert classes(lines, json.dumps({"logger": "postgres", "msg": f"FATAL:  {REFUSED}", "record": None}) + "\n") == []
 
 
 def test_streams_that_run_beside_each_other_are_joined_apart():

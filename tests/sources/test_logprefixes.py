@@ -25,6 +25,19 @@ prefixes = st.builds(
     parts,
     st.sampled_from([" ", ": ", "", "] "]),
 )
+# Others do with neither: what stands first is anybody's name.
+any_prefixes = st.one_of(
+    prefixes,
+    st.builds(
+        lambda begin, first, some, cut, more, end: f"{begin}%{first} {some}{cut}{more}{end}",
+        st.sampled_from(["", "", "pg ", "<", "user="]),
+        st.sampled_from("udabihve"),
+        parts,
+        st.sampled_from(["", "%q"]),
+        parts,
+        st.sampled_from([" ", ": ", ""]),
+    ),
+)
 words = st.sampled_from(
     [
         "app",
@@ -78,7 +91,7 @@ def quotations(log, who):
 
 
 @settings(deadline=None, max_examples=300)
-@given(prefixes, forgeries, forgeries, forgeries)
+@given(any_prefixes, forgeries, forgeries, forgeries)
 @example(DEBIAN, f"a FATAL:  {REFUSED}", "shop", "psql")
 @example("%t:%r:%u@%d:[%p]:", "app", "shop", "psql")
 def test_what_is_quoted_counts_nothing_whoever_writes_under_whatever_prefix(prefix, user, database, application):

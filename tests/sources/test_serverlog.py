@@ -111,6 +111,31 @@ def test_a_file_that_is_renamed_goes_on_under_its_other_name(log):
     assert total(reader) == 4
 
 
+def test_files_that_are_renamed_one_to_the_other_go_on(log):
+    reader = LogReader([f"{log.parent}/server*"])
+    add(log, many(100))
+    (log.parent / "server.log.1").write_text(many(200))
+    reader.read()
+    add(log, many(300))
+    assert total(reader) == 9
+    (log.parent / "server.log.1").rename(log.parent / "server.log.2")
+    log.rename(log.parent / "server.log.1")
+    log.write_text(REFUSED)
+    assert total(reader) == 10
+
+
+def test_a_file_that_was_written_anew_is_new_however_long_it_is(log):
+    reader = LogReader([str(log)])
+    reader.read()
+    log.write_text(many(100))
+    assert total(reader) == 9
+    other = LogReader([f"{log.parent}/server*"])
+    (log.parent / "server.log.1").write_text(REFUSED)
+    other.read()
+    shutil.copyfile(log, log.parent / "server.log.1")
+    assert total(other) == 0, "but not as a copy"
+
+
 @pytest.mark.parametrize("keeps_its_time", [True, False])
 def test_what_a_copy_holds_has_been_counted(log, keeps_its_time):
     reader = LogReader([f"{log.parent}/server*"])
@@ -218,6 +243,8 @@ def total(reader):
 
 def test_a_file_in_no_format_is_named_while_it_is_in_none(log):
     (log.parent / "old.log.gz").write_bytes(b"\x1f\x8b\x08 no text\n")
+    said = "listening on 127.0.0.1:6432\n2026-01-02 03:04:05.123 UTC [9] LOG process up: PgBouncer 1.18\n"
+    (log.parent / "pgbouncer.log").write_text(f"2026-01-02 03:04:05.123 UTC [9] LOG {said}")
     journal = log.parent / "journal"
     journal.write_text("Nov 28 21:51:39 host systemd[1]: Started PostgreSQL.\n")
     logs = followed([f"{log.parent}/*"])

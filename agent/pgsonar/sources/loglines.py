@@ -25,10 +25,13 @@ Format = Literal["auto", "stderr", "csvlog", "jsonlog"]
 _CSV_SEVERITY, _CSV_MESSAGE, _CSV_COLUMNS = 11, 13, 23
 _CSV_BEGINS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [^,]{1,10},")
 _STATE = re.compile(r"\A[0-9A-Z]{5}: ")  # log_error_verbosity = verbose
+# It lies beside PostgreSQL's on Debian, and is known to tell nothing of ours.
+_PGBOUNCER = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \S+ \[\d+\] (?:LOG|WARNING|ERROR|FATAL|DEBUG|NOISE) ")
 _SAMPLE = 200  # lines that are looked at to tell the format
 _LESSONS = 20  # lines at a time whose prefix is looked at although they say nothing of ours
 _LESSON = 4096  # characters of them
-_CLOUDNATIVEPG = {"record", "logging_pod"}  # https://cloudnative-pg.io/docs/current/logging
+# https://cloudnative-pg.io/docs/current/logging; the names of its other keys can be changed.
+_CLOUDNATIVEPG = {"record", "logging_pod", "logging_podName"}
 _LONGEST_ROW = 1 << 18  # characters of csvlog
 
 
@@ -119,6 +122,8 @@ class LogLines:
             form = "csvlog"
         elif sum(self.prefixes.begin(line) and self.prefixes.split(line) is not None for line in sample):
             form = "stderr"
+        elif 2 * sum(bool(_PGBOUNCER.match(line)) for line in sample) >= len(sample):
+            return True
         if self._wanted == "auto":
             self._form = form
         is_told = form == self._form != "auto"
@@ -194,7 +199,7 @@ def _object(line: str) -> dict[str, object] | None:
         return None
     if not isinstance(told, dict):
         return None
-    return told if "error_severity" in told or ("level" in told and told.keys() & _CLOUDNATIVEPG) else None
+    return told if "error_severity" in told or ("logger" in told and told.keys() & _CLOUDNATIVEPG) else None
 
 
 def _json_entry(line: str) -> Entry | None:

@@ -30,7 +30,8 @@ _MOST_SHAPES = 64
 # long as two names (NAMEDATALEN) and what stands between them.
 _TWO_NAMES = 160
 
-_TIME = r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?)?(?: (?:[A-Z][A-Za-z]{1,5}|[+-]\d\d(?::?\d\d)?)(?!\w))?"
+_TIME = r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?)?"
+_ZONE = r"(?: (?:[A-Z][A-Za-z]{1,5}|[+-]\d\d(?::?\d\d)?)(?!\w))?"
 _ADDRESS = (
     r"(?:\[local\]|\d{1,3}(?:\.\d{1,3}){3}(?:\(\d+\))?|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?:%\w+)?(?:\(\d+\))?)"
 )
@@ -42,13 +43,13 @@ _BACKEND_TYPE = (
     r"|walsender|walreceiver|walsummarizer|slotsync worker|standalone backend|io worker|not initialized)"
 )
 _TOKEN = re.compile(
-    rf"(?P<time>{_TIME})|(?P<address>{_ADDRESS})|(?P<transaction>\d+/\d+)|(?P<number>{_NUMBER})"
+    rf"(?P<time>{_TIME}(?P<zone>{_ZONE}))|(?P<address>{_ADDRESS})|(?P<transaction>\d+/\d+)|(?P<number>{_NUMBER})"
     rf"|(?P<type>{_BACKEND_TYPE})|(?P<blanks> +)"
     r"""|(?P<name>\[unknown\]|[^\s@:,=()\[\]|<>;/"'{}]+)|(?P<other>.)""",
     re.DOTALL,
 )
 _TYPED = {
-    "time": _TIME,
+    "time": _TIME + _ZONE,
     "address": f"{_ADDRESS}?",  # empty for the server's own processes
     "transaction": r"(?:\d+/\d+)?",  # empty outside of one
     "number": _NUMBER,
@@ -73,6 +74,8 @@ def _shape(prefix: str) -> _Shape:
             pieces.append("")
         elif kind == "blanks":
             pieces[-1] += " +" if len(text) == 1 else " *"  # more of them fill up a width: %-10u
+        elif kind == "time" and not token["zone"]:
+            pieces[-1] += _TIME  # a name follows its zone at once: %t%a
         else:
             pieces[-1] += _TYPED.get(kind) or re.escape(text)
             typed = typed or (kind in _TYPED and len(pieces) == 1)

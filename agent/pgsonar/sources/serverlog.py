@@ -156,24 +156,27 @@ class LogReader:
         """Where to go on: at the end of what was there when we came, at the start of what came since."""
         inode = there.st_dev, there.st_ino
         file = self._files.get(path)
-        if file is not None and file.inode == inode and there.st_size >= file.offset:
+        if file is not None and file.inode == inode and there.st_size == file.offset:
             return file
         head = os.pread(descriptor, _HEAD, 0)
-        moved = self._known.get(inode) if file is None else None
-        if moved is not None and there.st_size >= moved.offset and head.startswith(moved.head):
-            self._files[path] = moved
-            return moved
+        known = file if file is not None and file.inode == inode else self._known.get(inode)
+        if known is not None and there.st_size >= known.offset and head.startswith(known.head):
+            known.head = head
+            self._files[path] = known
+            return known
         new = _File(inode, 0, LogLines(self.format, [other.lines for other in self._files.values()]), head)
-        if is_old or (file is None and self._was_there(there, head)):
+        if is_old or self._is_copy(inode, head) or (known is None and self._was_there(there)):
             _begin_at_end(new, there.st_size, descriptor)
         self._files[path] = new
         return new
 
-    def _was_there(self, there: os.stat_result, head: bytes) -> bool:
-        """Whether what a file holds that we have not seen before was written before we looked the last time."""
-        if self._looked_at is None or there.st_mtime < self._looked_at - _SLACK:
-            return True
-        return len(head) == _HEAD and any(head == other.head for other in self._known.values())
+    def _was_there(self, there: os.stat_result) -> bool:
+        """Whether all that a file holds was written before we looked the last time."""
+        return self._looked_at is None or there.st_mtime < self._looked_at - _SLACK
+
+    def _is_copy(self, inode: tuple[int, int], head: bytes) -> bool:
+        """Whether a file begins as another does that we have read."""
+        return len(head) == _HEAD and any(head == other.head and inode != other.inode for other in self._known.values())
 
     def _count(self, text: str, lines: LogLines, counts: LogCounts) -> None:
         if not any(words in text for words in SAYS):  # as almost always
