@@ -47,6 +47,7 @@ def names_for(room, after):
 
 
 # Where the room ends, in bytes behind the database: ` 127.0.0.1(36190) idle in transaction`.
+IDLE = 22
 CUTS = {"database": -4, "host": 5, "port": 14, "activity": 21, "in transaction": 29, "all but one": 36}
 
 
@@ -68,6 +69,12 @@ def test_a_cut_title_holds_its_slot_and_is_never_a_worker_nor_busy(major, tmp_pa
         pids = {}
         with contextlib.closing(WireClient(server.port, "postgres")) as admin:
             admin.execute(f"create database {names_for(room, 0)[1]}")
+            role, database = names_for(room, IDLE)
+            admin.execute(f"create role {role} login")
+            with contextlib.closing(client(server, role, database)) as alone:
+                alone.execute("begin")
+                title = sightings(only(server.port), Processes())[alone.backend_pid]
+                assert (title.is_cut, title.activity, title.text[-6:]) == (True, None, ") idle"), title
             for place, after in CUTS.items():
                 role, database = names_for(room, after)
                 admin.execute(f"create role {role} login")

@@ -206,7 +206,7 @@ def _seen_from_outside(sight: Sight, scanning: dict[str, object] | None, area: s
     if not children:
         yield Check(area, "no session now: whether titles and descriptors can be read shows when there is one")
         return
-    titled = [b for b in children if b.title.kind is not BackendKind.UNKNOWN and not b.title.is_cut]
+    titled = [b for b in children if b.title.kind is not BackendKind.UNKNOWN]
     yield Check(area, f"{len(titled)} of {len(children)} sessions tell who they are by their titles")
     if not any(b.inodes for b in children):
         yield Check(
