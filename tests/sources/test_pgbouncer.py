@@ -1,7 +1,7 @@
 """The console, as newer versions than the one in tests/live write it (https://www.pgbouncer.org/usage.html)."""
 
 from pgsonar.model import Endpoint
-from pgsonar.sources.pgbouncer import ConsoleReader, _client
+from pgsonar.sources.pgbouncer import ConsoleReader
 
 # PgBouncer 1.24: more columns, some in other places, none of ours gone.
 ROWS = {
@@ -153,10 +153,3 @@ def test_a_newer_console_is_read_by_the_names_of_its_columns():
 def test_since_1_23_waits_are_counted_whatever_the_pooling():
     told = ConsoleReader(Login()).read()
     assert (told.waits, told.wait_time) == ({"shop": 42}, {"shop": 2500000})
-
-
-def test_an_address_of_zeros_is_none():
-    told = ROWS["show clients"][0]
-
-    assert _client(told).address is not None
-    assert _client(told | {"addr": "0.0.0.0", "port": 0}).address is None

@@ -50,6 +50,18 @@ def test_a_socket_on_another_local_port_is_another_servers(table):
     assert mine.connection is None
 
 
+def test_a_child_that_still_holds_its_postmasters_listeners_is_behind_none_of_them(table):
+    mine = backend(title(port=40000))
+    mine.inodes = (5, 7)
+    opened(table, 1, tcp(0, TcpState.LISTEN, inode=5))
+    opened(table, 2, tcp(40000, inode=7))
+    correlation = Correlation(EarlierRun())
+    correlation.bind(server(), [mine], table)
+
+    assert mine.connection.id == 2
+    assert not correlation.disagreements
+
+
 def test_the_inode_decides_and_a_title_that_disagrees_is_counted(table):
     mine = backend(title(port=40000))
     mine.inodes = (8,)

@@ -112,7 +112,7 @@ def _server(row: Row) -> PoolerServer:
 
 
 def _endpoint(address: str, port: object) -> Endpoint | None:
-    """None for a unix socket, whose address reads `unix` or `unix(PID)`, and where none is known yet (all zeros)."""
-    if not address or address.startswith("unix") or address in {"0.0.0.0", "::"}:  # noqa: S104 - compared with
+    """None for a unix socket, whose address reads `unix` or `unix(PID)`."""
+    if not address or address.startswith("unix"):
         return None
     return Endpoint(address.removeprefix("::ffff:"), int(str(port)))

@@ -1,61 +1,37 @@
 """Finds the PostgreSQL servers that run on this host, without a login.
 
-The rule: a server is a postmaster, told by its processes; what may not be read is named in `missing` with the privilege
-that would help, and what is concluded rather than read is marked as a guess. What cannot change is read once.
+The rule: a server is a postmaster; each has a key of its own, and joins the one target that agrees with it. What cannot
+change is read once.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from pgsonar.config.schema import Target
-from pgsonar.model import Endpoint, Server, Socket
-from pgsonar.sources.control_file import ControlFile, read_control_file
-from pgsonar.sources.kin import Kin
+from pgsonar.model import Server
+from pgsonar.sources.describing import Describer, ReadInodes, ReadSockets
 from pgsonar.sources.limits import running_limits
 from pgsonar.sources.names import ProcessNames
+from pgsonar.sources.postmasters import PostmasterFinder
 from pgsonar.sources.processes import Processes
-from pgsonar.sources.regular import RECORD_MOST, read_regular
-from pgsonar.sources.settings import Files, command_line, whole_number
-from pgsonar.sources.titles import PREFIX, learn_cluster_name, parse_title, readable
 
-_NAMES = ("postgres", "postmaster")
-_NO_SERVER = (b"--single", b"--boot", b"--check", b"--describe-config", b"--version", b"-V", b"--help", b"-C")
-_PATH_VERSION = re.compile(r"/(?:postgresql|pgsql|postgres)[/-]?(\d{2}|9\.\d)/")
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound to
-_GUESSED = 5432
-_AT_LEAST = 3  # of one name: a postmaster, its checkpointer and its background writer or startup process
-_ASKED = 8  # children whose titles are read where the name tells nothing: those that were forked first
 DESCRIBE_EVERY = 10.0  # seconds
 YOUNG = 60.0  # seconds in which a server that recovers may open its port
 _TELLING = ("port", "data_directory", "netns", "pid")  # what servers of one key may differ in, the lasting first
 
-_NAMED = 5  # programs
-_STRANGERS = "children that run another program hold no slot: {} (adopted, as the first process of a container is)"
 _BY_SOCKETS = (
     "processes, so neither slots nor logins under way (share the process namespace, shareProcessNamespace: true in a "
     "pod, or add receivers.postgresql)"
 )
 
 log = logging.getLogger("pgsonar")
-
-ReadSockets = Callable[[str], Sequence[Socket]]
-ReadInodes = Callable[[int], Sequence[int] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Postmaster:
-    pid: int
-    started: int
-    cmdline: bytes
 
 
 class ServerFinder:
@@ -75,17 +51,20 @@ class ServerFinder:
     ) -> None:
         self._processes = processes
         self._names = names
-        self._read_table = read_table  # of a directory such as /proc/1234/net
-        self._read_listeners = read_listeners  # of a process, such as /proc/1234
-        self._read_inodes = read_inodes  # of all sockets a process has open; None where looking is refused
+        self._postmasters = PostmasterFinder(processes, names)
+        self._describer = Describer(
+            processes,
+            read_table=read_table,
+            read_listeners=read_listeners,
+            read_inodes=read_inodes,
+            hostname=hostname,
+            host_id=host_id,
+        )
         self._targets = targets
         self._hostname = hostname
         self._host_id = host_id
         self._known: dict[tuple[int, int], tuple[Server, float]] = {}
-        self._controls: dict[tuple[int, int], ControlFile] = {}
-        self._unread: set[tuple[int, int]] = set()  # whose pg_control was read before and not at the last try
         self._matched: set[int] = set()
-        self._own_numbers: dict[str, int] = {}
         self._shared: set[str] = set()  # keys of more than one server, told once
 
     def find(self) -> list[Server]:
@@ -94,21 +73,20 @@ class ServerFinder:
         self._names.look()
         self._matched = set()
         found = []
-        for postmaster in self._postmasters():
+        for postmaster in self._postmasters.find():
             key = postmaster.pid, postmaster.started
             server, described = self._known.get(key, (None, 0.0))
             # A young server may not have opened its port yet, and an old one may be promoted.
-            is_young = _age(postmaster) < YOUNG and server is not None and not server.listens_on
+            is_young = postmaster.age < YOUNG and server is not None and not server.listens_on
             is_due = time.monotonic() - described >= DESCRIBE_EVERY
-            if server is None or server.port is None or is_young or is_due or key in self._unread:
-                server, described = self._describe(postmaster), time.monotonic()
+            if server is None or server.port is None or is_young or is_due or key in self._describer.unread:
+                server, described = self._describer.describe(postmaster), time.monotonic()
             known[key] = server, described
             joined = self._join(server)
             if joined is not None:
                 found.append(joined)
         self._known = known
-        self._controls = {key: control for key, control in self._controls.items() if key in known}
-        self._unread &= known.keys()
+        self._describer.keep(known)
         return self._apart(found + self._by_sockets())
 
     def _apart(self, servers: list[Server]) -> list[Server]:
@@ -137,255 +115,6 @@ class ServerFinder:
             return []
         return [target for index, target in enumerate(self._targets) if index not in self._matched]
 
-    # --- which processes are postmasters -------------------------------------------------------------------------
-
-    def _postmasters(self) -> Iterable[_Postmaster]:
-        """Whose children have PostgreSQL's titles, whatever it is called; and by its name one that has none yet."""
-        named = self._names.called(_NAMES)
-        family = named | self._other_names()
-        children = self._names.children(family)
-        waiting = [pid for pid in sorted(family) if self._names.parent(pid) not in family]
-        while waiting:
-            pid = waiting.pop(0)
-            theirs = children.get(pid, [])
-            cmdline = self._processes.cmdline(pid)
-            is_titled = cmdline.startswith(PREFIX)
-            if not is_titled and self._is_any_titled(theirs):
-                waiting += [grandchild for child in theirs for grandchild in children.get(child, [])]
-            else:
-                # A fresh fork has the command line of its parent; a program that it waits for has its own.
-                others = [child for child in theirs if self._processes.cmdline(child) != cmdline]
-                waiting += others
-                if is_titled or others or pid not in named:
-                    continue
-            stat = self._processes.stat(pid)
-            if stat is None or stat.state in "ZX" or not cmdline or set(cmdline.split(b"\0")[1:]) & set(_NO_SERVER):
-                continue
-            yield _Postmaster(pid, stat.started, cmdline)
-
-    def _other_names(self) -> set[int]:
-        """Processes that are not called as PostgreSQL calls them, and are: through a link or a wrapper."""
-        found: set[int] = set()
-        for children in self._names.families(_NAMES, least=_AT_LEAST):
-            if any(self._is_any_titled(theirs[:_ASKED]) for theirs in children.values()):
-                found.update(children, *children.values())
-        return found
-
-    def _is_any_titled(self, pids: Iterable[int]) -> bool:
-        return any(self._processes.cmdline(pid).startswith(PREFIX) for pid in pids)
-
-    # --- what is known of one ------------------------------------------------------------------------------------
-
-    def _describe(self, postmaster: _Postmaster) -> Server:
-        processes, pid = self._processes, postmaster.pid
-        missing: list[str] = []
-        arguments = command_line(postmaster.cmdline)
-        titles, strangers = self._children(pid)
-        directory = self._data_directory(pid, arguments)
-        files = self._files(pid, arguments, directory)
-        cluster_name = learn_cluster_name(titles) or _cluster_name(arguments, files, titles)
-        if files is not None and "data_directory" in files.settings and "data_directory" not in arguments:
-            directory = files.settings["data_directory"]
-        control = self._control(postmaster, directory)
-        if control is None:
-            missing.append("pg_control (running limits, role): run as the postgres user, or with CAP_DAC_READ_SEARCH")
-        if files is not None and files.refused:
-            missing.append(f"{', '.join(files.refused)} (limits are a guess without it): run as the postgres user")
-        uid = processes.uid(pid) or 0
-        listeners = self._listeners(pid)
-        port, guessed = self._port(postmaster, arguments, directory, files, listeners, titles, uid, cluster_name)
-        own = self._own(listeners, pid, uid, port)
-        address = _only_address(own) or self._hostname
-        version = self._version(pid, directory, postmaster.cmdline)
-        return Server(
-            id=self._id(pid, control, directory, port),
-            pid=pid,
-            started=postmaster.started,
-            netns=self._namespace(pid),
-            port=port,
-            address=address,
-            system_identifier=str(control.system_identifier) if control is not None else None,
-            listens_on=tuple(sorted({row.local.address for row in own})),
-            port_guessed=guessed,
-            data_directory=directory,
-            version=version,
-            role=control.role if control is not None else None,
-            cluster_name=cluster_name,
-            uid=uid,
-            limits=running_limits(
-                control,
-                arguments,
-                files.settings if files is not None and files.read else None,
-                files_changed=files is not None and files.newest > self._started_unix(postmaster),
-                files_partial=files is not None and bool(files.refused),
-                configured=None,
-                major=whole_number((re.match(r"\d*", version or "") or [""])[0]),
-            ),
-            missing=tuple(missing),
-            notes=(_STRANGERS.format(strangers),) if strangers else (),
-        )
-
-    def _control(self, postmaster: _Postmaster, directory: str | None) -> ControlFile | None:
-        """pg_control. The server writes it while we read: what was read before stands until it is read again."""
-        key = postmaster.pid, postmaster.started
-        read = read_control_file(self._processes.path_seen_by(postmaster.pid, directory)) if directory else None
-        if read is not None:
-            self._controls[key] = read
-            self._unread.discard(key)
-        elif key in self._controls:
-            self._unread.add(key)
-        return self._controls.get(key)
-
-    def _children(self, pid: int) -> tuple[list[bytes], str]:
-        """The titles of its own, and what the others are that it has been given."""
-        kin = Kin(self._processes, pid)
-        titles, strangers = [], Counter[str]()
-        for child in self._processes.children(pid):
-            raw = self._processes.cmdline(child)
-            if not raw:
-                continue
-            if kin.has(child, raw):
-                titles.append(raw)
-            else:
-                strangers[readable(self._processes.comm(child).encode()) or "?"] += 1
-        told = [f"{number} {name}" for name, number in strangers.most_common(_NAMED)]
-        return titles, ", ".join(told) + (", and others" if len(strangers) > _NAMED else "")
-
-    def _data_directory(self, pid: int, arguments: dict[str, str]) -> str | None:
-        written = arguments.get("data_directory") or arguments.get("pgdata")
-        if written and written.startswith("/"):
-            return written
-        # The postmaster works in its data directory (src/backend/utils/init/miscinit.c: ChangeToDataDir).
-        return self._processes.link(pid, "cwd")
-
-    def _files(self, pid: int, arguments: dict[str, str], directory: str | None) -> Files | None:
-        main = arguments.get("config_file") or (f"{directory}/postgresql.conf" if directory else None)
-        if main is None:
-            return None
-        files = Files(lambda path: self._processes.path_seen_by(pid, path))
-        files.add(main)
-        where = arguments.get("data_directory") or files.settings.get("data_directory") or directory
-        if where:
-            files.add(f"{where}/postgresql.auto.conf")
-        return files
-
-    def _started_unix(self, postmaster: _Postmaster) -> float:
-        # Files written by whoever starts the server come moments before it; a second forgives coarse clocks.
-        return time.time() - _age(postmaster) + 1.0
-
-    def _port(  # noqa: PLR0917 - each is a place where the port may stand
-        self,
-        postmaster: _Postmaster,
-        arguments: dict[str, str],
-        directory: str | None,
-        files: Files | None,
-        listeners: Sequence[Socket],
-        titles: list[bytes],
-        uid: int,
-        cluster_name: str,
-    ) -> tuple[int | None, bool]:
-        """The port, and whether it is a guess."""
-        by_file = self._port_of_pid_file(postmaster.pid, directory)
-        if by_file is not None:
-            return by_file, False
-        written = whole_number(arguments.get("port"))
-        if written is None and files is not None:
-            written = whole_number(files.settings.get("port"))
-        if written is not None:
-            return written, False
-        listening = {row.local.port for row in listeners if row.uid == uid}
-        if len(listening) == 1:
-            return listening.pop(), True
-        peers = set()
-        for raw in titles:
-            title = parse_title(raw, cluster_name, postmaster.cmdline)
-            if title.host and title.port:
-                peers.add(Endpoint(title.host, title.port))
-        table = self._table(postmaster.pid) if peers else ()
-        # A client's port may serve it for two servers at once, and stands in rows of TIME_WAIT: most peers decide.
-        joined = Counter(
-            row.local.port for row in table if row.inode and row.remote in peers and row.local.port in listening
-        ).most_common(2)
-        if joined and (len(joined) == 1 or joined[0][1] > joined[1][1]):
-            return joined[0][0], True
-        return (_GUESSED, True) if _GUESSED in listening else (None, True)
-
-    def _port_of_pid_file(self, pid: int, directory: str | None) -> int | None:
-        """Line 4 of postmaster.pid, if its first line is this process by any of its numbers."""
-        if directory is None:
-            return None
-        try:
-            lines = _record(self._processes.path_seen_by(pid, directory) / "postmaster.pid").splitlines()
-        except OSError:
-            return None
-        if len(lines) < 4 or whole_number(lines[0].strip()) not in self._processes.pids_in_namespaces(pid):
-            return None
-        return whole_number(lines[3].strip())
-
-    def _table(self, pid: int) -> Sequence[Socket]:
-        try:
-            return self._read_table(self._processes.net_directory(pid))
-        except OSError:
-            return []
-
-    def _listeners(self, pid: int) -> Sequence[Socket]:
-        try:
-            return self._read_listeners(f"{self._processes.root}/{pid}")
-        except OSError:
-            return []
-
-    def _own(self, listeners: Sequence[Socket], pid: int, uid: int, port: int | None) -> list[Socket]:
-        """Its own listeners on its port: the sockets it has open or, where that may not be seen, those of its user."""
-        there = [row for row in listeners if row.local.port == port]
-        inodes = self._read_inodes(pid) if there else ()
-        if inodes:
-            return [row for row in there if row.inode in inodes]
-        return [row for row in there if row.uid == uid]
-
-    def _namespace(self, pid: int) -> int:
-        """The number of its network namespace; where that may not be read a small one of our own."""
-        inode = self._processes.network_namespace(pid)
-        if inode is not None:
-            return inode
-        # /proc/PID/net is a directory of the namespace, with an inode of its own, and may be looked at by anybody.
-        try:
-            there = os.stat(f"{self._processes.net_directory(pid)}/tcp")
-            key = f"{there.st_dev}:{there.st_ino}"
-        except OSError:
-            key = f"pid {pid}"
-        return self._own_numbers.setdefault(key, 1 + len(self._own_numbers))
-
-    def _version(self, pid: int, directory: str | None, cmdline: bytes) -> str | None:
-        if directory:
-            try:
-                return _record(self._processes.path_seen_by(pid, directory) / "PG_VERSION").strip()
-            except OSError:
-                pass
-        program = self._processes.link(pid, "exe") or cmdline.split(b"\0")[0].decode("utf-8", "replace")
-        found = _PATH_VERSION.search(program)
-        return found[1] if found else None
-
-    def _id(self, pid: int, control: ControlFile | None, directory: str | None, port: int | None) -> str:
-        host = self._host_id or self._hostname
-        if control is not None and directory is not None:
-            return f"{control.system_identifier}@{host}:{directory}{self._volume(pid, directory)}"
-        return f"{host}:{port if port is not None else directory or '?'}"
-
-    def _volume(self, pid: int, directory: str) -> str:
-        """What tells data directories of one path in two containers apart; nothing for a server that shares our root.
-
-        A standby has its primary's system identifier. File system and inode stay what they are when a container starts
-        again with its volume.
-        """
-        try:
-            root, ours = os.stat(f"{self._processes.root}/{pid}/root"), os.stat("/")
-            if (root.st_dev, root.st_ino) == (ours.st_dev, ours.st_ino):
-                return ""
-            seen = self._processes.path_seen_by(pid, directory)
-            return f"#{os.statvfs(seen).f_fsid:x}.{os.stat(seen).st_ino}"
-        except OSError:
-            return ""
-
     def _by_sockets(self) -> list[Server]:
         """Targets of which no process can be seen, but something listens on their port: a sidecar sees no more."""
         targets = [] if self._targets == "auto" else list(enumerate(self._targets))
@@ -393,7 +122,7 @@ class ServerFinder:
         if not lost:
             return []
         own = os.getpid() if self._processes.root == "/proc" else 0
-        listening = {row.local.port for row in self._listeners(own)} if own else set()
+        listening = {row.local.port for row in self._describer.listeners(own)} if own else set()
         servers = []
         for index, target in lost:
             if target.port in listening:
@@ -407,7 +136,7 @@ class ServerFinder:
             id=key,
             pid=0,
             started=0,
-            netns=self._namespace(os.getpid()),
+            netns=self._describer.namespace(os.getpid()),
             port=port,
             address=self._hostname,
             missing=(_BY_SOCKETS,),
@@ -423,11 +152,6 @@ class ServerFinder:
                 self._matched.add(index)
                 return _as_target(target, server)
         return None
-
-
-def _age(postmaster: _Postmaster) -> float:
-    """Seconds since it was started."""
-    return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - postmaster.started) / 1e9
 
 
 def _agrees(target: Target, server: Server) -> bool:
@@ -456,24 +180,3 @@ def _as_target(target: Target, server: Server) -> Server:
         limits=limits,
         attributes=tuple((key, value) for key, value in attributes if value),
     )
-
-
-def _record(path: Path) -> str:
-    """A small file that PostgreSQL writes."""
-    return read_regular(path, RECORD_MOST).decode("utf-8", "replace")
-
-
-def _cluster_name(arguments: dict[str, str], files: Files | None, titles: Iterable[bytes]) -> str:
-    """As it was written, where titles are too short to tell it, and say nothing else."""
-    written = arguments.get("cluster_name") or (files.settings.get("cluster_name") if files is not None else None)
-    before = PREFIX + f"{written}: ".encode("utf-8", "surrogateescape") if written else b""
-    return written if written and any(title.startswith(before) for title in titles) else ""
-
-
-def _only_address(listeners: Sequence[Socket]) -> str | None:
-    """The one address it listens on, where that is no wildcard and can be reached from elsewhere."""
-    addresses = {row.local.address for row in listeners}
-    if len(addresses) == 1:
-        address = addresses.pop()
-        return None if address in _WILDCARDS else address
-    return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Server
+from pgsonar.model import LOCAL_HOST, Backend, Connection, Endpoint, Server, TcpState
 from pgsonar.tracking import backends as processes
 from pgsonar.tracking.connections import ConnectionTable, note_left
 from pgsonar.tracking.earlier import EarlierRun
@@ -91,10 +91,11 @@ class Correlation:
 
 
 def _by_inode(server: Server, table: ConnectionTable) -> dict[int, Connection]:
+    """Without listeners: a child that was just forked still holds those of its postmaster."""
     return {
         c.socket.inode: c
         for c in table.of_namespace(server.netns)
-        if c.socket.inode and c.socket.local.port == server.port
+        if c.socket.inode and c.socket.local.port == server.port and c.socket.state != TcpState.LISTEN
     }
 
 
