@@ -198,6 +198,18 @@ class Agent:
         )
 
 
+def run_as(before, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """`pgsonar COMMAND --format json` without a file, run by whoever `before` (setpriv, unshare) makes of us."""
+    return subprocess.run(
+        [*before, sys.executable, "-m", "pgsonar", command, "--format", "json", *more],
+        cwd="/",
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def ask(folder: Path, command: str, receivers: str, *more: str, before=()) -> tuple[int, str]:
     """`pgsonar COMMAND` with these receivers: its exit code and what it printed. It complains about nothing."""
     config = folder / "agent.yaml"

@@ -3,15 +3,13 @@
 import contextlib
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 import needs
 from pgsonar.demo.clients import WireClient
 from pgsonar.demo.postgres import NOBODY
-from playing import environment, postgres
+from playing import postgres, run_as
 
 pytestmark = pytest.mark.live
 STRANGER, GROUP = 65533, 54399
@@ -37,19 +35,9 @@ def doctor(server, mode, means):
     capabilities = ("--inh-caps", "+sys_ptrace", "--ambient-caps", "+sys_ptrace") if means == "ptrace" else ()
     groups = ("--groups", str(GROUP)) if means == "group" else ("--clear-groups",)
     mounted = f'mount -t proc -o hidepid={mode},gid={GROUP} proc /proc && exec "$@"'
-    done = subprocess.run(
-        [
-            *("unshare", "--mount", "sh", "-c", mounted, "sh"),
-            *("setpriv", "--reuid", user, "--regid", user, *groups, *(capabilities or ("--inh-caps", "-all"))),
-            *(sys.executable, "-m", "pgsonar", "doctor", "--format", "json"),
-            *("--set", f"receivers.sockets.targets=[{{name: db, port: {server.port}}}]"),
-        ],
-        cwd="/",
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    us = ("setpriv", "--reuid", user, "--regid", user, *groups, *(capabilities or ("--inh-caps", "-all")))
+    targets = f"receivers.sockets.targets=[{{name: db, port: {server.port}}}]"
+    done = run_as(("unshare", "--mount", "sh", "-c", mounted, "sh", *us), "doctor", "--set", targets)
     if "mount:" in done.stderr:
         pytest.skip(f"cannot be installed: the right to mount /proc with hidepid={mode}")
     assert not done.stderr, done.stderr

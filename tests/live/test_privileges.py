@@ -8,15 +8,13 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from networks import wired
 from pgsonar.demo.clients import WireClient
 from pgsonar.demo.postgres import NOBODY
-from playing import environment, postgres
+from playing import postgres, run_as
 from rungs import BESIDE, HOST, RULES, Means, told
 
 pytestmark = [pytest.mark.live, pytest.mark.netns]
@@ -62,18 +60,9 @@ def cannot_tell(server, means):
     ambient = [] if held == "-all" else ["--ambient-caps", held]
     place = f"{server.data_directory.parent}:{server.port}"
     login = ["--set", f"receivers.postgresql={{endpoint: '{place}', username: postgres}}"] if means.login else []
-    done = subprocess.run(
-        [
-            *("setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "--inh-caps", held, *ambient),
-            *(sys.executable, "-m", "pgsonar", "doctor", "--format", "json", *login),
-            *("--set", f"receivers.sockets.targets=[{{name: db, port: {server.port}}}]"),
-        ],
-        cwd="/",
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    us = ("setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "--inh-caps", held, *ambient)
+    targets = f"receivers.sockets.targets=[{{name: db, port: {server.port}}}]"
+    done = run_as(us, "doctor", *login, "--set", targets)
     assert not done.stderr, done.stderr
     costs = (check["costs"].split(", ") for check in json.loads(done.stdout) if check["area"] == "SERVER db")
     return {kind for cost in costs for kind in cost} & SERVER_KINDS

@@ -3,8 +3,7 @@
 import pytest
 
 from build import server
-from pgsonar.config.schema import is_own_attribute
-from pgsonar.model import Destination, Pooler
+from pgsonar.model import Destination, Pooler, is_own_attribute
 from pgsonar.signals.identity import Identity
 
 OWN = {

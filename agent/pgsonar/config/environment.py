@@ -19,7 +19,8 @@ from pgsonar.config.addresses import DEFAULT_ENDPOINTS, Unusable, display, url
 from pgsonar.config.grpc_targets import grpc_target
 from pgsonar.config.problems import Problems
 from pgsonar.config.reading import Document
-from pgsonar.config.schema import SIGNALS, is_own_attribute
+from pgsonar.config.schema import SIGNALS
+from pgsonar.model import is_own_attribute
 
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _RESOURCE = "service.telemetry.resource"

@@ -342,18 +342,6 @@ class Redaction(Section, frozen=True):
         return (self.addresses, self.users) != ("keep", "keep")
 
 
-# What says which server a signal is about, and by which program it was made: never what a user writes, since one value
-# would stand on all servers. https://opentelemetry.io/docs/specs/semconv/resource/service/ wants an id of each.
-_OWN_ATTRIBUTES = frozenset(
-    {"service.instance.id", "service.version", "server.address", "server.port", "db.system.name", "pgsonar.pooler"}
-)
-
-
-def is_own_attribute(name: str) -> bool:
-    """Whether an attribute of a resource is pgsonar's to say; `service.name`, `host.name` and others are the user's."""
-    return name in _OWN_ATTRIBUTES or name.startswith("pgsonar.server.")
-
-
 class Telemetry(Section, frozen=True):
     logs: TelemetryLogs = TelemetryLogs()
     metrics: TelemetryMetrics = TelemetryMetrics()

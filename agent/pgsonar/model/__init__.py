@@ -11,7 +11,7 @@ from pgsonar.model.lacks import Lack, Part
 from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Holder, Member, Severity, Slots
 from pgsonar.model.moments import MILLISECOND, SECOND, Moment
 from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerEnds, PoolerReading, PoolerServer, Pooling, Via
-from pgsonar.model.resources import Resource
+from pgsonar.model.resources import Resource, is_own_attribute
 from pgsonar.model.servers import Limits, LogCounts, Server
 from pgsonar.model.sessions import DatabaseReading, Session, SessionCounts
 from pgsonar.model.sights import ClientSight, Growth, Ledger, PoolerSight, Process, Sight, Thrash
@@ -72,4 +72,5 @@ __all__ = [
     "Title",
     "Transferred",
     "Via",
+    "is_own_attribute",
 ]

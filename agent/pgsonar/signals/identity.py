@@ -10,8 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from pgsonar.config.schema import is_own_attribute
-from pgsonar.model import Destination, Pooler, Resource, Server
+from pgsonar.model import Destination, Pooler, Resource, Server, is_own_attribute
 
 # OpenTelemetry's namespace for deterministic service.instance.id (semantic conventions, service).
 INSTANCE_NAMESPACE = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
