@@ -179,6 +179,10 @@ def test_every_make_target_it_names_exists(name):
     assert [target for target in targets if not re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)] == []
 
 
+def test_the_readme_has_the_two_commands():
+    assert set(re.findall(r"^make (\w+)", TEXT["README.md"], re.MULTILINE)) == {"demo", "test"}
+
+
 def test_every_make_target_is_told():
     targets = re.findall(r"^([a-z-]+):.* ## ", MAKEFILE, re.MULTILINE)
     told = set(re.findall(r"`?make ([a-z][\w-]*)", "\n".join(TEXT.values())))
