@@ -23,7 +23,7 @@ class Unprivileged(Processes):
     def title_room(self, pid):
         return None
 
-    def program(self, pid):
+    def link(self, pid, name):
         return None
 
 

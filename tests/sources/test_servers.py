@@ -339,6 +339,21 @@ def test_what_a_postmaster_has_only_been_given_is_no_backend_and_is_named(tree, 
     assert "another program hold no slot: 2 sleep, 1 pg_isready (" in note
 
 
+def test_a_process_of_another_user_is_no_backend_whatever_it_says_it_runs(tree, monkeypatch):
+    """In a mount namespace of its own anybody has any file at any path."""
+    tree.add(10, cmdline=b"postgres\0", children=[11])
+    tree.add(11, parent=10, cmdline=b"postgres: app shop [local] idle\0")
+    for pid in (10, 11):
+        runs(tree, pid, "pg")
+    (server,) = found_on(tree)
+    processes = Processes(str(tree.root))
+    assert [s.pid for s in BackendReader(processes).read(server, at=1)] == [11]
+
+    monkeypatch.setattr(processes, "owner", {10: 26, 11: 1000}.get)
+
+    assert BackendReader(processes).read(server, at=1) == []
+
+
 def test_a_child_that_executes_another_program_is_no_backend_any_more(tree):
     tree.add(10, cmdline=b"postgres\0", children=[11])
     tree.add(11, parent=10, cmdline=b"postgres\0")

@@ -106,6 +106,10 @@ def test_the_cluster_name_is_learned_from_children_with_names_of_their_own():
     assert learn_cluster_name([b"postgres: checkpointer \0"]) == ""
 
 
+def test_a_cluster_name_that_postgresql_would_not_write_is_none():
+    assert learn_cluster_name([b"postgres: 15\xff/main: checkpointer "]) == ""
+
+
 def test_a_user_cannot_choose_the_cluster_name():
     titles = [b"postgres: 15/main: checkpointer ", b"postgres: 15/main: walwriter ", b"postgres: x: checkpointer : y"]
 

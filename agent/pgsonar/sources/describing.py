@@ -283,8 +283,10 @@ def _record(path: Path) -> str:
 def _cluster_name(arguments: dict[str, str], files: Files | None, titles: Iterable[bytes]) -> str:
     """As it was written, where titles are too short to tell it, and say nothing else."""
     written = arguments.get("cluster_name") or (files.settings.get("cluster_name") if files is not None else None)
-    before = PREFIX + f"{written}: ".encode("utf-8", "surrogateescape") if written else b""
-    return written if written and any(title.startswith(before) for title in titles) else ""
+    if not written or not written.isascii():  # PostgreSQL lets nothing else stand in a title
+        return ""
+    before = PREFIX + f"{written}: ".encode("ascii")
+    return written if any(title.startswith(before) for title in titles) else ""
 
 
 def _only_address(listeners: Sequence[Socket]) -> str | None:

@@ -1,8 +1,9 @@
 """Which children of a postmaster are its own, and which it has only been given.
 
-The rule: a process of PostgreSQL's runs the program of its postmaster. The first process of a container is given every
-orphan there is, and what PostgreSQL starts beside itself runs something else: these hold no slot. Where programs may
-not be looked into, user and name decide.
+The rule: a process of PostgreSQL's runs the program of its postmaster, as its user. The first process of a container is
+given every orphan there is, and what PostgreSQL starts beside itself runs something else: these hold no slot. Where
+programs may not be looked at, the title or the name decides. A program is told by its path, because a file may lie
+where nobody answers any more; to have another there takes a user who is PostgreSQL already.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ class Kin:
     def __init__(self, processes: Processes, postmaster: int) -> None:
         self.cmdline = processes.cmdline(postmaster)
         self._processes = processes
-        self._program = processes.program(postmaster)
+        self._program = processes.link(postmaster, "exe")
         self._owner = processes.owner(postmaster)
         self._name = processes.comm(postmaster)
 
     def has(self, pid: int, raw: bytes) -> bool:
         """Whether a child is of it. `raw` is its command line or title."""
-        program = self._processes.program(pid) if self._program is not None else None
-        if program is not None:
-            return program == self._program
         if self._processes.owner(pid) != self._owner:
             return False
+        program = self._processes.link(pid, "exe") if self._program is not None else None
+        if program is not None:
+            return program == self._program
         return raw.startswith(PREFIX) or raw == self.cmdline or self._processes.comm(pid) == self._name

@@ -87,14 +87,6 @@ class Processes:
             end = arguments_end
         return end - arguments - 2 if end > arguments else None
 
-    def program(self, pid: int) -> tuple[int, int] | None:
-        """The file it executes, by device and inode, also when it is deleted; None when it may not be looked into."""
-        try:
-            file = os.stat(f"{self.root}/{pid}/exe")
-        except OSError:
-            return None
-        return file.st_dev, file.st_ino
-
     def owner(self, pid: int) -> int | None:
         """The user its files in /proc belong to: its effective one, or root where it may not be dumped."""
         try:

@@ -24,7 +24,8 @@ _CLIENT = re.compile(
     rb"(?P<head>.*) (?:(?P<local>\[local\])|(?P<host>[^ ()]+)\((?P<port>\d{1,5})\))(?: (?P<activity>.*))?", re.DOTALL
 )
 _AUXILIARY = re.compile(
-    rb"postgres: (?P<cluster>.*): (checkpointer|background writer|walwriter|logical replication launcher) *", re.DOTALL
+    rb"postgres: (?P<cluster>[ -~]*): (checkpointer|background writer|walwriter|logical replication launcher) *",
+    re.DOTALL,
 )
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
