@@ -106,7 +106,10 @@ def _after(rule) -> str:
     seconds = rule.after / SECOND
     stands = f"{Duration(seconds)}" if seconds else "at once"
     conditions = {
-        "idle_leak": f"{count(growth.WINDOWS, 'window')} of {DEFAULTS.idle_leak.window} that each showed growth",
+        "idle_leak": (
+            f"{count(growth.WINDOWS, 'window')} of {DEFAULTS.idle_leak.window} that each showed growth, of connections "
+            f"idle for {DEFAULTS.idle_leak.idle_after} or more"
+        ),
         "half_open": f"{stands} after a probe or {connections.UNANSWERED} retransmissions went unanswered",
         "network_path": (
             f"{stands}, once {paths.MANY} and half of a network's sessions fell silent within "

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 
 import pytest
 
@@ -23,8 +22,7 @@ WORDS = {
 @pytest.fixture(scope="module")
 def server():
     needs.root("to mount /proc anew")
-    if not all(shutil.which(program) for program in ("unshare", "setpriv")):
-        pytest.skip("needs unshare and setpriv")
+    needs.programs("unshare", "setpriv")
     with postgres(16) as running, contextlib.closing(WireClient(running.port, "postgres")):
         yield running
 

@@ -6,11 +6,10 @@ capabilities of the rung and no others.
 
 import contextlib
 import json
-import os
-import shutil
 
 import pytest
 
+import needs
 from networks import wired
 from pgsonar.demo.clients import WireClient
 from pgsonar.demo.postgres import NOBODY
@@ -38,8 +37,8 @@ RUNGS = (
 @pytest.fixture(scope="module", params=[BESIDE, HOST], ids=lambda place: place.name)
 def installation(request):
     """A server with a session that works and one in a transaction, in this network namespace or in one of its own."""
-    if os.geteuid() or not shutil.which("setpriv"):
-        pytest.skip("needs root and setpriv")
+    needs.root("to be somebody else")
+    needs.programs("setpriv")
     with contextlib.ExitStack() as stack:
         namespace = stack.enter_context(wired()).on_server() if request.param is HOST else contextlib.nullcontext()
         with namespace:  # what is made there stays there

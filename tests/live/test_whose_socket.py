@@ -2,13 +2,12 @@
 
 import contextlib
 import json
-import os
-import shutil
 import socket
 import time
 
 import pytest
 
+import needs
 from pgsonar.demo.clients import WireClient
 from playing import Agent, ask, postgres, run_as, transactions
 
@@ -59,8 +58,9 @@ def test_a_proxy_that_takes_the_same_port_later_is_no_server(tmp_path):
 
 @pytest.mark.parametrize("before", [(), UNPRIVILEGED], ids=["by inode", "by title"])
 def test_two_clusters_on_one_port_keep_their_own(before):
-    if before and (os.geteuid() or not shutil.which("setpriv")):
-        pytest.skip("needs root and setpriv")
+    if before:
+        needs.root("to be somebody else")
+        needs.programs("setpriv")
     with contextlib.ExitStack() as stack:
         one = stack.enter_context(postgres(15, listen_addresses="127.0.0.1"))
         other = stack.enter_context(postgres(16, listen_addresses="127.0.0.2", port=one.port))

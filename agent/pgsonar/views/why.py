@@ -138,8 +138,8 @@ def _is_full(connection: Connection) -> bool:
     return connection.socket.timer == TcpTimer.ZERO_WINDOW_PROBE
 
 
-def _undated(number: int) -> str:
-    return f"{number}, since when is not known," if number else "0"
+def _undated(number: int, what: str = "") -> str:
+    return f"{number}{what}{', since when is not known' if number else ''}"
 
 
 _ABSENT: dict[str, Callable[[Sight], str]] = {
@@ -150,7 +150,7 @@ _ABSENT: dict[str, Callable[[Sight], str]] = {
     ),
     "prestartup_stuck": lambda sight: f"silent clients ({_silent(sight)})",
     "accept_queue": lambda sight: f"accept queue ({out_of(sight.backlog, sight.backlog_limit)})",
-    "half_open": lambda sight: f"network ({_undated(sum(map(_is_silent, sight.connections)))} half-open)",
+    "half_open": lambda sight: f"network ({_undated(sum(map(_is_silent, sight.connections)), ' half-open')})",
     "slow_reader": lambda sight: f"slow readers ({_undated(sum(map(_is_full, sight.connections)))})",
     "long_query": lambda _: "slow queries (0 over 5 min)",
 }
