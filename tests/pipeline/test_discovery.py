@@ -52,6 +52,23 @@ def test_who_had_a_key_keeps_it_and_who_comes_later_gets_one_of_its_own(look):
     assert (found, gone) == ([(11, f"{KEY}#5433"), (12, KEY)], [])
 
 
+@pytest.mark.parametrize(
+    "unfinished", [{"port": None}, {"system_identifier": None}], ids=["no port yet", "not read yet"]
+)
+def test_what_a_young_server_is_called_for_the_moment_is_no_identity(look, unfinished):
+    young = RUNS | {"started": START}
+
+    assert look(young | unfinished | {"id": "host:?"})[0] == [(10, "host:?")]
+    assert look(young)[0] == [(10, KEY)]
+    assert look(young | unfinished | {"id": "host:?"})[0] == [(10, KEY)]
+
+
+def test_what_cannot_be_read_of_an_old_server_will_not_be(look):
+    look(RUNS | {"id": "host:5432", "system_identifier": None})
+
+    assert look(RUNS)[0] == [(10, "host:5432")]
+
+
 def test_two_never_share_one(look):
     look(RUNS)
 

@@ -49,6 +49,14 @@ def test_it_reads_the_files_of_the_other_majors(major):
     assert control.role is None, "a server that was shut down has none"
 
 
+def test_what_is_written_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    whole = (Path(__file__).parents[1] / "proc" / "pg_control" / "17.bin").read_bytes()
+    looks = iter([whole[:100] + b"x" + whole[101:], whole])
+    monkeypatch.setattr("pgsonar.sources.control_file.read_regular", lambda *_: next(looks))
+
+    assert read_control_file(tmp_path) == parse_control_file(whole)
+
+
 def test_a_directory_without_one_is_unknown(tmp_path):
     assert read_control_file(tmp_path) is None
 

@@ -367,6 +367,27 @@ def test_a_child_that_executes_another_program_is_no_backend_any_more(tree):
     assert reader.read(server, at=2) == []
 
 
+def test_backends_forked_after_the_program_was_upgraded_are_its_own(tree):
+    tree.add(10, cmdline=b"postgres\0", children=[11, 12])
+    for pid in (11, 12):
+        tree.add(pid, parent=10, cmdline=b"postgres: app shop [local] idle\0")
+    runs(tree, 10, "pg")
+    runs(tree, 11, "pg")
+    (tree.root / "12" / "exe").symlink_to(f"{tree.root}/program-pg (deleted)")  # as the kernel writes it then
+    (server,) = found_on(tree)
+
+    assert [s.pid for s in BackendReader(Processes(str(tree.root))).read(server, at=1)] == [11, 12]
+
+
+def test_a_postmaster_whose_children_have_all_ended_is_one_still(tree):
+    cmdline = b"/usr/lib/postgresql/15/bin/postgres\0"
+    tree.add(10, cmdline=cmdline, children=[11, 12])
+    for pid in (11, 12):  # zombies: nobody has waited for them yet
+        tree.add(pid, parent=10, cmdline=b"")
+
+    assert [server.pid for server in found_on(tree)] == [10]
+
+
 def test_a_server_without_strangers_has_no_note(tree):
     started(tree)
 

@@ -87,7 +87,7 @@ def test_resync_closes_what_is_absent_opens_what_is_new_and_keeps_the_rest():
 def serving(*listeners):
     """A table of which one server listens on the port, or these do."""
     table = ConnectionTable()
-    table.serve(Listening(listeners or [Listener("s1", NETNS, PORT, frozenset())]))
+    table.serve(Listening(listeners or [Listener("s1", NETNS, PORT, None)]))
     return table
 
 
@@ -141,12 +141,36 @@ def test_a_socket_belongs_to_who_has_accepted_it():
 
 
 def test_who_listens_later_gets_what_is_open_and_nothing_is_counted_twice():
-    table = serving(Listener("s1", NETNS, PORT, frozenset()))
+    table = serving(Listener("s1", NETNS, PORT, None))
     table.apply([change(1, 0, ChangeKind.OPENED, tcp(1)), change(2, 0, ChangeKind.OPENED, tcp(2, local=6432))])
-    table.serve(Listening([PROXY._replace(id="s1"), OWN._replace(id="s2"), Listener("p", NETNS, 6432, frozenset())]))
+    table.serve(Listening([PROXY._replace(id="s1"), OWN._replace(id="s2"), Listener("p", NETNS, 6432, None)]))
 
     assert [[c.id for c in table.of_server(server)] for server in ("s1", "s2", "p")] == [[], [1], [2]]
     assert [table.opened.of(server) for server in ("s1", "s2", "p")] == [{"10.0.0.7": 1}, {}, {"10.0.0.7": 1}]
+
+
+def test_what_a_process_holds_is_its_servers_whoever_listens():
+    table = serving(OWN._replace(addresses=None), PROXY._replace(addresses=None))
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(1)), change(2, 0, ChangeKind.OPENED, tcp(2))])
+    first, gone = table.connections.values()
+    assert table.opened.of("s1") == {}, "two may have accepted them"
+
+    table.prove(first, "s1")
+    table.serve(Listening([OWN._replace(id="s2")]))
+    assert [c.id for c in table.of_server("s1")] == [1]
+    table.apply([change(2, 1, ChangeKind.CLOSED, gone.socket)])
+    assert (table.opened.of("s2"), table.closed.of("s2")) == ({"10.0.0.7": 1}, {"10.0.0.7": 1})
+
+
+def test_what_is_known_to_be_a_servers_after_it_has_closed_counts_both_ways():
+    table = ConnectionTable()
+    table.apply([change(1, 0, ChangeKind.OPENED, tcp(1))])
+    late = table.connections[1]
+    table.apply([change(1, 1, ChangeKind.CLOSED, late.socket)])
+    table.prove(late, "s1")
+
+    assert (table.opened.of("s1"), table.closed.of("s1")) == ({"10.0.0.7": 1}, {"10.0.0.7": 1})
+    assert table.of_server("s1") == []
 
 
 def test_a_number_of_a_namespace_that_returns_brings_no_counts_along():

@@ -9,7 +9,8 @@ ANY_4, ANY_6 = "0.0.0.0", "::"
 
 
 def listener(name, *addresses, **changes):
-    return Listener(name, 1, 5432, frozenset(addresses))._replace(**changes)
+    """One who listens on these addresses; on unknown ones if none is named."""
+    return Listener(name, 1, 5432, frozenset(addresses) or None)._replace(**changes)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,8 @@ def listener(name, *addresses, **changes):
         pytest.param([listener("a", ANY_4), listener("b", "10.0.0.1")], "10.0.0.2", "a", id="all else"),
         pytest.param([listener("a", ANY_4)], "fd00::1", None, id="another family"),
         pytest.param([listener("a", ANY_6)], "fd00::1", "a", id="any of IPv6"),
-        pytest.param([listener("a", ANY_6)], "10.0.0.1", "a", id="a socket of both families"),
+        pytest.param([listener("a", ANY_6)], "10.0.0.1", None, id="no socket is of both families"),
+        pytest.param([listener("a", addresses=frozenset())], "10.0.0.1", None, id="unix sockets alone"),
         pytest.param([listener("a", ANY_6), listener("b", ANY_4)], "10.0.0.1", "b", id="each family its own"),
         pytest.param([listener("a", "10.0.0.1"), listener("b")], "10.0.0.2", "b", id="who is unknown gets the rest"),
         pytest.param([listener("a"), listener("b")], "10.0.0.1", None, id="two unknown ones"),

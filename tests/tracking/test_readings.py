@@ -32,6 +32,7 @@ def children(**of):
 
 def logged_in(**changes):
     """A reading with the session of the login itself."""
+    changes = {"endpoint": Endpoint("localhost", 5432)} | changes
     return reading(replace(session(77), user="pgsonar"), own_pid=77, role="primary", **changes)
 
 
@@ -58,6 +59,14 @@ def test_one_of_another_role_is_another_server_unless_it_was_promoted():
 
     assert server_of(logged_in(), [standby], children(a=(9, "app"))) is None, "its primary, elsewhere"
     assert server_of(logged_in(), [standby], children(a=(77, "pgsonar"))) is standby, "promoted"
+
+
+def test_a_copy_elsewhere_is_another_server():
+    here, there = server(id="a", listens_on=("10.0.0.1",)), Endpoint("prod.example", 5432)
+
+    assert server_of(logged_in(endpoint=there), [here], children(a=(9, "app"))) is None
+    assert server_of(logged_in(endpoint=there), [here], children(a=(77, "pgsonar"))) is here, "by another name"
+    assert server_of(logged_in(endpoint=Endpoint("10.0.0.1", 5432)), [here], children()) is here
 
 
 def test_where_the_identifier_cannot_be_read_the_own_backend_tells():
@@ -88,6 +97,8 @@ def test_a_session_belongs_to_the_process_with_its_number_that_was_there_when_it
     assert mine.session is None
     attach([mine], reading(session(10)))
     attach([mine], None)
+    assert mine.session is None
+    attach([mine], reading(replace(session(10), user="another")))
     assert mine.session is None
     heir = backend(title(), pid=10, started=AT + SECOND)
     attach([heir], reading(session(10)))
@@ -169,10 +180,10 @@ def test_a_server_that_does_not_run_here_is_known_by_its_login_while_that_answer
 def test_a_server_that_is_read_before_it_is_found_is_not_taken_for_a_remote_one():
     readings = Readings(BackendTable())
     readings.take(reading(), 10 * SECOND, [])
-    readings.settle([server()])
+    readings.settle([server(address="db.example")])
 
     assert readings.remote(AT) == []
-    assert readings.of(server().id, AT) is not None
+    assert readings.of(server(address="db.example").id, AT) is not None
 
 
 def test_a_remote_server_that_turns_out_to_run_here_is_one_server():
@@ -180,7 +191,7 @@ def test_a_remote_server_that_turns_out_to_run_here_is_one_server():
     readings.take(reading(), 10 * SECOND, [])
     readings.settle([])
     assert len(readings.remote(AT)) == 1
-    here = server()
+    here = server(address="db.example")
     assert readings.take(reading(), 10 * SECOND, [here]) is here
     assert readings.remote(AT) == []
 
@@ -205,7 +216,7 @@ def test_sessions_of_a_remote_server_stand_in_for_processes():
 
 def test_a_reading_holds_for_a_while_and_is_forgotten_with_its_server():
     readings = Readings(BackendTable())
-    here = server()
+    here = server(address="db.example")
     readings.take(reading(), 10 * SECOND, [here])
     assert readings.of(here.id, AT + 9 * SECOND) is not None
     assert readings.of(here.id, AT + 10 * SECOND) is None

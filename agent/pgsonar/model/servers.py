@@ -37,7 +37,7 @@ class Server:
     netns: int  # 0: it does not run here; else its network namespace, by inode or, unreadable, by a number of ours
     port: int | None
     address: str
-    listens_on: tuple[str, ...] = ()  # the addresses of its own listeners on its port; empty: unknown
+    listens_on: tuple[str, ...] | None = None  # the addresses of its own listeners on its port; None: unknown
     system_identifier: str | None = None  # of pg_control; a primary and its standbys have the same
     name: str | None = None  # targets[].name
     port_guessed: bool = False

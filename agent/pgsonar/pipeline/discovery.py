@@ -23,6 +23,7 @@ log = logging.getLogger("pgsonar")
 LIMIT_HINT = (
     "set receivers.sockets.targets[].max_connections, or run as the postgres user so that pg_control is readable"
 )
+SETTLED = 60 * SECOND  # after its start, what cannot be read of a server will not be
 POOLER_ENDS = 5 * SECOND  # between two looks at the connections of poolers to databases
 
 
@@ -47,7 +48,7 @@ class Discovery:
 
     def find_servers(self, at: int) -> list[Server]:
         """Finds the servers that run now; returns those that are gone."""
-        here = self._as_told(self._sources.finder.find()) if self._sources.sees_servers else []
+        here = self._as_told(self._sources.finder.find(), at) if self._sources.sees_servers else []
         self._readings.settle(here)
         found = {server.id: self._with_login(server, at) for server in here}
         found |= {server.id: server for server in self._readings.remote(at)}
@@ -68,10 +69,11 @@ class Discovery:
         self.servers = found
         return gone
 
-    def _as_told(self, servers: Iterable[Server]) -> list[Server]:
+    def _as_told(self, servers: Iterable[Server], at: int) -> list[Server]:
         """The servers by the identities they were told by, whatever one look may read; a target's name comes first.
 
-        A file that is being written, or another server of the same key, makes no other server of one that runs.
+        A file that is being written, or another server of the same key, makes no other server of one that runs. What
+        one is called before it has a port and its identifier was read is no identity yet.
         """
         servers = list(servers)
         told = {key: self._told[key] for server in servers if (key := (server.pid, server.started)) in self._told}
@@ -79,12 +81,14 @@ class Discovery:
         as_told = []
         for server in servers:
             key = server.pid, server.started
-            if server.pid and server.name is None:
-                if key not in told:
-                    told[key] = f"{server.id}#{server.pid}" if server.id in taken else server.id
-                as_told.append(replace(server, id=told[key]))
-            else:
+            if not server.pid or server.name is not None:
                 as_told.append(server)
+                continue
+            known = told.get(key) or (f"{server.id}#{server.pid}" if server.id in taken else server.id)
+            is_read = server.system_identifier is not None or at - server.started >= SETTLED
+            if is_read and server.port is not None:
+                told[key] = known
+            as_told.append(replace(server, id=known))
         self._told = told
         return as_told
 
@@ -131,15 +135,16 @@ class Discovery:
     def listening(self) -> Listening:
         """Which servers and poolers listen where."""
         servers = [
-            Listener(s.id, s.netns, s.port, frozenset(s.listens_on))
+            Listener(s.id, s.netns, s.port, None if s.listens_on is None else frozenset(s.listens_on))
             for s in self.servers.values()
             if s.netns and s.port is not None
         ]
-        poolers = self._poolers.poolers.values()
-        return Listening(
-            servers
-            + [Listener(p.id, p.netns, p.port, p.addresses, is_server=False) for p in poolers if p.port is not None]
-        )
+        poolers = [
+            Listener(p.id, p.netns, p.port, p.addresses or None, is_server=False)
+            for p in self._poolers.poolers.values()
+            if p.port is not None
+        ]
+        return Listening(servers + poolers)
 
     def _serving(self) -> list[Place]:
         return [*(s for s in self.servers.values() if s.netns), *self._poolers.poolers.values()]

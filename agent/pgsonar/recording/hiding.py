@@ -160,7 +160,7 @@ class Hiding:
             server,
             id=self._id(server.id),
             address=self._address(server.address),
-            listens_on=tuple(map(self._address, server.listens_on)),
+            listens_on=_may(lambda there: tuple(map(self._address, there)), server.listens_on),
         )
 
     def _pooler(self, pooler: Pooler) -> Pooler:

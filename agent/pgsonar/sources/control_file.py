@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pgsonar.sources.regular import RECORD_MOST, read_regular
 
 _DIRECTORY = Path("global", "pg_control")
+_TRIES = 3
 _POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected
 _IN_PRODUCTION = 6  # enum DBState
 _STANDBY = (2, 5)  # shut down in recovery, in archive recovery
@@ -51,11 +52,18 @@ LAYOUTS = {
 
 
 def read_control_file(data_directory: Path) -> ControlFile | None:
-    """The control file of a data directory; None when it cannot be read or is of a layout we do not know."""
-    try:
-        return parse_control_file(read_regular(data_directory / _DIRECTORY, RECORD_MOST))
-    except OSError:
-        return None
+    """The control file of a data directory; None when it cannot be read or is of a layout we do not know.
+
+    It is written in place: what is read meanwhile may be half of either, and is read again.
+    """
+    for _ in range(_TRIES):
+        try:
+            told = parse_control_file(read_regular(data_directory / _DIRECTORY, RECORD_MOST))
+        except OSError:
+            return None
+        if told is not None:
+            return told
+    return None
 
 
 def parse_control_file(raw: bytes) -> ControlFile | None:

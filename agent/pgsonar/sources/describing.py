@@ -82,7 +82,7 @@ class Describer:
         listeners = self.listeners(pid)
         port, guessed = self._port(postmaster, arguments, directory, files, listeners, titles, uid, cluster_name)
         own = self._own(listeners, pid, uid, port)
-        address = _only_address(own) or self._hostname
+        address = _only_address(own or ()) or self._hostname
         version = self._version(pid, directory, postmaster.cmdline)
         return Server(
             id=self._id(pid, control, directory, port),
@@ -92,7 +92,7 @@ class Describer:
             port=port,
             address=address,
             system_identifier=str(control.system_identifier) if control is not None else None,
-            listens_on=tuple(sorted({row.local.address for row in own})),
+            listens_on=None if own is None else tuple(sorted({row.local.address for row in own})),
             port_guessed=guessed,
             data_directory=directory,
             version=version,
@@ -222,13 +222,16 @@ class Describer:
         except OSError:
             return []
 
-    def _own(self, listeners: Sequence[Socket], pid: int, uid: int, port: int | None) -> list[Socket]:
-        """Its own listeners on its port: the sockets it has open or, where that may not be seen, those of its user."""
+    def _own(self, listeners: Sequence[Socket], pid: int, uid: int, port: int | None) -> list[Socket] | None:
+        """Its own listeners on its port: the sockets it has open or, where that may not be seen, those of its user.
+
+        None where neither tells.
+        """
         there = [row for row in listeners if row.local.port == port]
-        inodes = self._read_inodes(pid) if there else ()
+        inodes = self._read_inodes(pid) if there else None
         if inodes:
             return [row for row in there if row.inode in inodes]
-        return [row for row in there if row.uid == uid]
+        return [row for row in there if row.uid == uid] or None
 
     def namespace(self, pid: int) -> int:
         """The number of its network namespace; where that may not be read a small one of our own."""

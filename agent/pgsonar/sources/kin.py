@@ -18,7 +18,7 @@ class Kin:
     def __init__(self, processes: Processes, postmaster: int) -> None:
         self.cmdline = processes.cmdline(postmaster)
         self._processes = processes
-        self._program = processes.link(postmaster, "exe")
+        self._program = _program(processes, postmaster)
         self._owner = processes.owner(postmaster)
         self._name = processes.comm(postmaster)
 
@@ -26,7 +26,13 @@ class Kin:
         """Whether a child is of it. `raw` is its command line or title."""
         if self._processes.owner(pid) != self._owner:
             return False
-        program = self._processes.link(pid, "exe") if self._program is not None else None
+        program = _program(self._processes, pid) if self._program is not None else None
         if program is not None:
             return program == self._program
         return raw.startswith(PREFIX) or raw == self.cmdline or self._processes.comm(pid) == self._name
+
+
+def _program(processes: Processes, pid: int) -> str | None:
+    """The file it runs. An upgrade replaces that of a server that runs on, and the kernel marks it (proc(5))."""
+    path = processes.link(pid, "exe")
+    return None if path is None else path.removesuffix(" (deleted)")

@@ -55,7 +55,9 @@ class PostmasterFinder:
                 waiting += [grandchild for child in theirs for grandchild in children.get(child, [])]
             else:
                 # A fresh fork has the command line of its parent; a program that it waits for has its own.
-                others = [child for child in theirs if self._processes.cmdline(child) != cmdline]
+                # What has ended and was not waited for has none.
+                lines = {child: self._processes.cmdline(child) for child in theirs}
+                others = [child for child, line in lines.items() if line and line != cmdline]
                 waiting += others
                 if is_titled or others or pid not in named:
                     continue

@@ -77,7 +77,11 @@ class ServerFinder:
             key = postmaster.pid, postmaster.started
             server, described = self._known.get(key, (None, 0.0))
             # A young server may not have opened its port yet, and an old one may be promoted.
-            is_young = postmaster.age < YOUNG and server is not None and not server.listens_on
+            is_young = (
+                postmaster.age < YOUNG
+                and server is not None
+                and (not server.listens_on or server.system_identifier is None)
+            )
             is_due = time.monotonic() - described >= DESCRIBE_EVERY
             if server is None or server.port is None or is_young or is_due or key in self._describer.unread:
                 server, described = self._describer.describe(postmaster), time.monotonic()

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgsonar.model import Backend, BackendSighting, ClientProcess, Connection, DatabaseReading, Via
+from pgsonar.model import (
+    Backend,
+    BackendKind,
+    BackendSighting,
+    ClientProcess,
+    Connection,
+    DatabaseReading,
+    Session,
+    Via,
+)
 from pgsonar.tracking import stillness
 
 
@@ -99,10 +108,18 @@ def attach(backends: Iterable[Backend], reading: DatabaseReading | None) -> None
     sessions = {session.pid: session for session in reading.sessions} if reading is not None else {}
     for backend in backends:
         session = sessions.get(backend.inner_pid)
-        is_listed = reading is not None and backend.started <= reading.at
+        is_listed = reading is not None and backend.started <= reading.at and _may_be(backend, session)
         backend.session = session if is_listed else None
         if session is not None and is_listed and (session.user is not None or backend.identified is None):
             backend.identified = session
+
+
+def _may_be(backend: Backend, session: Session | None) -> bool:
+    """Whether nothing speaks against it: a user who is another one, as far as both tell for certain."""
+    title = backend.title
+    if session is None or session.user is None or title.user is None:
+        return True
+    return session.user == title.user or title.is_cut or title.kind is not BackendKind.CLIENT
 
 
 def note_way(backend: Backend, via: Via | None) -> None:

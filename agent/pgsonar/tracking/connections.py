@@ -64,6 +64,7 @@ class ConnectionTable:
         self._by_namespace: dict[int, dict[int, Connection]] = defaultdict(dict)
         self._by_server: dict[str, dict[int, Connection]] = defaultdict(dict)
         self._listening = Listening()
+        self._proven: set[int] = set()  # whose owner a process of it has told
         self._by_peer: dict[tuple[int, int, Endpoint], list[Connection]] = defaultdict(list)
         self._closed: deque[Connection] = deque()
         self.opened = FoldedCounts(clients)
@@ -144,14 +145,20 @@ class ConnectionTable:
         self._listening = listening
         for connection in self.connections.values():
             server = listening.owner(connection.netns, connection.socket.local)
-            if server is not None:
-                self.assign(connection, server)
+            if server is not None and connection.id not in self._proven:
+                self._assign(connection, server)
 
-    def assign(self, connection: Connection, server: str) -> None:
-        """It is this server's."""
+    def prove(self, connection: Connection, server: str) -> None:
+        """A process of this server holds it, whoever else may listen there."""
+        self._proven.add(connection.id)
+        self._assign(connection, server)
+
+    def _assign(self, connection: Connection, server: str) -> None:
         before, connection.server = connection.server, server
         if before is None:
             self._count_opened(connection)
+            if connection.closed_at is not None and connection.socket.state != TcpState.LISTEN:
+                self.closed.add(server, connection.socket.remote.address)
         elif before != server:
             self._leave_server(connection, before)
         if connection.id in self.connections:
@@ -240,6 +247,7 @@ class ConnectionTable:
 
     def _drop(self, connection: Connection) -> None:
         self._let_go(connection)
+        self._proven.discard(connection.id)
         key = (connection.netns, connection.socket.local.port, connection.socket.remote)
         same_peer = self._by_peer.get(key, [])
         if connection in same_peer:

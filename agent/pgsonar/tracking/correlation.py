@@ -55,7 +55,7 @@ class Correlation:
                 if found is not None:
                     processes.bind(backend, found)
                     if found.server != server.id:
-                        table.assign(found, server.id)
+                        table.prove(found, server.id)
                     taken.add(found.id)
             if backend.connection is not None:
                 processes.follow(backend)

@@ -38,6 +38,7 @@ class EarlierRun:
 
     def __init__(self) -> None:
         self._left: dict[EpisodeKey, _Left] = {}
+        self._of: dict[tuple[str, str], list[Episode]] = {}  # what is told of them, by server and kind
         self._met: set[EpisodeKey] = set()
         self._told: set[tuple[EpisodeKey, int | None]] = set()  # with the pid: each is told once
 
@@ -49,12 +50,14 @@ class EarlierRun:
     def leave(self, episodes: Iterable[Episode], at: int) -> None:
         """An earlier run left these open."""
         self._left |= {key_of(episode): _Left(at, episode) for episode in episodes}
+        self._sort()
 
     def wait_for(self, episodes: Iterable[Episode], at: int) -> None:
         """What is open now, whose connections are forgotten: it has the time to be met again."""
         before = self._left
         self._met.clear()
         self._left = {key: _Left(at, before[key].episode if key in before else None) for key in map(key_of, episodes)}
+        self._sort()
 
     def expire(self, at: int, in_sight: Collection[str]) -> None:
         """Forgets what had its time; `in_sight` are the servers that are seen now."""
@@ -62,6 +65,7 @@ class EarlierRun:
             if at - left.since >= (AWAITED_IN_SIGHT if key[0] in in_sight else AWAITED):
                 del self._left[key]
                 self._met.discard(key)
+                self._sort()
         self._told = {(key, pid) for key, pid in self._told if key in self._left}
 
     def meet(self, key: EpisodeKey) -> None:
@@ -77,7 +81,7 @@ class EarlierRun:
 
     def socket_lost_at(self, server: str, pid: int, port: int | None) -> int | None:
         """When the connection of a backend left the kernel's tables."""
-        for episode in self._of(server, "orphaned_backend_no_socket"):
+        for episode in self._of.get((server, "orphaned_backend_no_socket"), ()):
             for member in episode.members:
                 if (member.pid, member.port or 0) == (pid, port or 0) and self._tell_once(episode, pid):
                     return member.onset
@@ -85,26 +89,25 @@ class EarlierRun:
 
     def forgetful_pooler(self, server: str, pid: int) -> str | None:
         """The pooler that had forgotten a session: no console tells of it now."""
-        for episode in self._of(server, "pooler_forgotten_server"):
+        for episode in self._of.get((server, "pooler_forgotten_server"), ()):
             if any(member.pid == pid for member in episode.members) and self._tell_once(episode, pid):
                 return episode.identity
         return None
 
     def growth(self, server: str, pids: Collection[int]) -> LeftGrowth | None:
         """The growth of the kind of connections that one of these is of."""
-        for episode in self._of(server, "idle_leak"):
+        for episode in self._of.get((server, "idle_leak"), ()):
             if any(member.pid in pids for member in episode.members) and self._tell_once(episode, None):
                 told = episode.findings[0].evidence
                 normal, opened, closed = (int(told.get(f"pgsonar.leak.{name}", 0)) for name in _FIGURES)
                 return LeftGrowth(episode.onset, normal, opened, closed)
         return None
 
-    def _of(self, server: str, kind: str) -> list[Episode]:
-        return [
-            left.episode
-            for (its_server, its_kind, _), left in self._left.items()
-            if its_server == server and its_kind == kind and left.episode is not None
-        ]
+    def _sort(self) -> None:
+        self._of = {}
+        for (server, kind, _), left in self._left.items():
+            if left.episode is not None:
+                self._of.setdefault((server, kind), []).append(left.episode)
 
     def _tell_once(self, episode: Episode, pid: int | None) -> bool:
         asked = key_of(episode), pid

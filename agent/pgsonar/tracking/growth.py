@@ -96,7 +96,8 @@ class IdleGrowth:
             if kind is None:
                 kind = kinds[name] = _Kind(at)
             members = self._look(kind, there.get(name, {}), at)
-            self._go_on(server, kind)
+            if not self._earlier.is_over:
+                self._go_on(server, kind)
             if kind.is_growing and members:
                 idle, opened, closed = kind.at_onset
                 everybody = len(kind.there)

@@ -21,7 +21,7 @@ class Listener(NamedTuple):
     id: str
     netns: int
     port: int
-    addresses: frozenset[str]  # empty: unknown
+    addresses: frozenset[str] | None  # None: unknown
     is_server: bool = True
 
 
@@ -45,13 +45,11 @@ class Listening:
         there = self._on.get((netns, local.port))
         if there is None:
             return None
-        if len(there) == 1 and not there[0].addresses:
-            return there[0].id
-        any_of_family = _ANY_6 if ":" in local.address else _ANY_4
-        for address in (local.address, any_of_family, _ANY_6):  # a socket of IPv6 may take IPv4 as well
-            if found := [one for one in there if address in one.addresses]:
+        # PostgreSQL and PgBouncer set IPV6_V6ONLY (src/backend/libpq/pqcomm.c): `::` takes no IPv4.
+        for address in (local.address, _ANY_6 if ":" in local.address else _ANY_4):
+            if found := [one for one in there if one.addresses is not None and address in one.addresses]:
                 return _one_of(found)
-        return _one_of([one for one in there if not one.addresses])
+        return _one_of([one for one in there if one.addresses is None])
 
 
 def _one_of(found: list[Listener]) -> str | None:

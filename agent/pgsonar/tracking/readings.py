@@ -90,14 +90,14 @@ def server_of(reading: DatabaseReading, servers: Iterable[Server], backends: Bac
     """The server of this host that a reading is of: by its system identifier, or by the login's own backend.
 
     Never by clocks, which are set. A primary and its standbys share the identifier: where several of them run here, or
-    the one here has another role than the one that answered, the backend decides; so it does where pg_control may not
+    the one that answered has another role or another address, the backend decides; so it does where pg_control may not
     be read.
     """
     servers = list(servers)
     there = [server for server in servers if server.pid and server.port == reading.port]
     same = [server for server in there if server.system_identifier == reading.system_identifier is not None]
     unread = [server for server in there if server.system_identifier is None or reading.system_identifier is None]
-    if len(same) == 1 and same[0].role in (None, reading.role):
+    if len(same) == 1 and same[0].role in (None, reading.role) and _is_asked_here(same[0], reading.endpoint):
         return same[0]
     own = next((session for session in reading.sessions if session.pid == reading.own_pid), None)
     for server in same or unread:
@@ -106,6 +106,12 @@ def server_of(reading: DatabaseReading, servers: Iterable[Server], backends: Bac
     if reading.endpoint.address in _HERE:  # a server of which nothing but its port is seen
         return next((s for s in servers if not s.pid and s.netns and s.port == reading.endpoint.port), None)
     return None
+
+
+def _is_asked_here(server: Server, endpoint: Endpoint) -> bool:
+    """Whether a login asks an address of this host's server: a copy of it elsewhere has its identifier too."""
+    address = endpoint.address
+    return address in {*_HERE, server.address, *(server.listens_on or ())} or address.startswith("/")
 
 
 def _is_own(backend: Backend, reading: DatabaseReading, own: Session | None) -> bool:
