@@ -106,6 +106,21 @@ class Told:
                 self.points[metric["name"]] += metric[shape]["dataPoints"]
 
 
+def killed_during(port, sql, *, user="app"):
+    """A client process killed while its query runs; returns the backend's pid and the client's port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgsonar.demo.clients", str(port), user, sql],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with process:
+        pid, client = (int(word) for word in process.stdout.readline().split())
+        time.sleep(0.4)
+        process.kill()
+    return pid, client
+
+
 class Agent:
     """`pgsonar run` with thresholds of two seconds, or those in `leaks`, and the file exporter."""
 

@@ -7,7 +7,6 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import sys
 import time
 
 import psycopg
@@ -15,7 +14,7 @@ import pytest
 
 import needs
 from pgsonar.demo.clients import WireClient
-from playing import AFTER, SLOTS, STUCK_USER, Agent, environment, postgres
+from playing import AFTER, SLOTS, STUCK_USER, Agent, postgres
 
 pytestmark = pytest.mark.live
 LATE = AFTER + 3.0
@@ -58,21 +57,6 @@ def must_be_resolved(agent, event):
     assert span["spanId"] == event["spanId"]
     assert span["startTimeUnixNano"] == str(told["pgsonar.leak.onset"])
     assert span["attributes"]["error.type"] == kind
-
-
-def killed_during(port, sql, *, user="app"):
-    """A client process killed while its query runs; returns the backend's pid and the client's port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pgsonar.demo.clients", str(port), user, sql],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
-    with process:
-        pid, client = (int(word) for word in process.stdout.readline().split())
-        time.sleep(0.4)
-        process.kill()
-    return pid, client
 
 
 @pytest.fixture

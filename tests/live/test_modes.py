@@ -10,8 +10,7 @@ import pytest
 import needs
 from majors import binaries
 from pgsonar.demo.clients import WireClient
-from playing import Agent, ask, postgres
-from test_leaks import killed_during
+from playing import Agent, ask, killed_during, postgres
 
 pytestmark = pytest.mark.live
 APART = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]  # shares the network, sees no process

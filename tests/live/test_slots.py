@@ -12,8 +12,7 @@ import pytest
 
 import needs
 from pgsonar.demo.clients import WireClient
-from playing import STUCK_USER, environment, postgres
-from test_leaks import killed_during
+from playing import STUCK_USER, environment, killed_during, postgres
 
 pytestmark = pytest.mark.live
 NOBODY = 65534  # whom the server runs as, under root

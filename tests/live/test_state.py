@@ -11,8 +11,7 @@ import pytest
 
 from pgsonar.daemon.storage import MIGRATIONS, NAME
 from pgsonar.demo.clients import WireClient
-from playing import STUCK_USER, Agent, environment, postgres
-from test_leaks import killed_during
+from playing import STUCK_USER, Agent, environment, killed_during, postgres
 
 pytestmark = pytest.mark.live
 

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 
 from pgsonar.demo.clients import WireClient
-from playing import STUCK_USER, ask, postgres
-from test_leaks import killed_during
+from playing import STUCK_USER, ask, killed_during, postgres
 
 pytestmark = pytest.mark.live
 LOWERED = ("--set", "processors.leaks.idle_in_transaction.after=2s", "--set", "processors.leaks.auth_stuck.after=2s")
