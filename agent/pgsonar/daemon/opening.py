@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgsonar.config.schema import Config, Section
 from pgsonar.model import DatabaseReading, PoolerReading
@@ -27,11 +27,13 @@ from pgsonar.sources.poller import Poller
 from pgsonar.sources.poolers import PoolerFinder
 from pgsonar.sources.processes import Processes
 from pgsonar.sources.resolver import Resolver
-from pgsonar.sources.serverlog import LogReader, ServerLogs
 from pgsonar.sources.servers import ServerFinder
 from pgsonar.sources.sockets import Sampler, read_connections, read_listeners, read_table
 from pgsonar.sources.unixdiag import read_unix_ends
 from pgsonar.tracking.client_side import ports_of
+
+if TYPE_CHECKING:
+    from pgsonar.sources.serverlog import ServerLogs
 
 Answer = TypeVar("Answer")
 
@@ -158,6 +160,8 @@ def open_logs(config: Config, processes: Processes) -> ServerLogs | None:
     """The readers of the logs that are configured."""
     if not config.serverlog:
         return None
+    from pgsonar.sources.serverlog import LogReader, ServerLogs  # noqa: PLC0415 - for those who read logs
+
     return ServerLogs([LogReader(log.include, log.format) for log in config.serverlog.values()], processes)
 
 

@@ -12,7 +12,7 @@ from pgsonar.model.leaks import Episode, EpisodeEvent, EpisodeState, Finding, Ho
 from pgsonar.model.moments import MILLISECOND, SECOND, Moment
 from pgsonar.model.poolers import Pool, Pooler, PoolerClient, PoolerEnds, PoolerReading, PoolerServer, Pooling, Via
 from pgsonar.model.resources import Resource, is_own_attribute
-from pgsonar.model.servers import Limits, LogCounts, Server
+from pgsonar.model.servers import REFUSALS_OF_SLOTS, Limits, LogCounts, Server
 from pgsonar.model.sessions import DatabaseReading, Session, SessionCounts
 from pgsonar.model.sights import ClientSight, Growth, Ledger, PoolerSight, Process, Sight, Thrash
 from pgsonar.model.sockets import ChangeKind, Details, Endpoint, ScanStats, Socket, TcpState, TcpTimer, Transferred
@@ -21,6 +21,7 @@ __all__ = [
     "LOCAL_HOST",
     "LOGIN_ACTIVITIES",
     "MILLISECOND",
+    "REFUSALS_OF_SLOTS",
     "SECOND",
     "Activity",
     "Backend",

@@ -76,6 +76,9 @@ class Server:
         return self.name or f"{self.address}:{self.port if self.port is not None else '?'}"
 
 
+REFUSALS_OF_SLOTS = frozenset({"reserved", "all_slots"})  # classes of lines
+
+
 @dataclass(slots=True)
 class LogCounts:
     """What a server's log has told since it is followed."""

@@ -18,6 +18,7 @@ from pgsonar.episodes.overrides import Overrides
 from pgsonar.episodes.tracker import EpisodeTracker, leak_readings
 from pgsonar.episodes.verdicts import untold
 from pgsonar.model import (
+    REFUSALS_OF_SLOTS,
     BackendSighting,
     ClientSide,
     ClientSight,
@@ -44,7 +45,6 @@ from pgsonar.pipeline.sights import Sights
 from pgsonar.pipeline.world import AnswerSource, Sources
 from pgsonar.signals.agent_metrics import AgentReading
 from pgsonar.signals.server_metrics import ServerReading
-from pgsonar.sources.serverlog import REFUSALS_OF_SLOTS
 from pgsonar.sources.sockets import source_name
 from pgsonar.tracking.backends import BackendTable, attach
 from pgsonar.tracking.client_side import NAMED

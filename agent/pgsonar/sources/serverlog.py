@@ -58,7 +58,6 @@ SAYS = (
     "data to client",
     "connection to client lost",
 )
-REFUSALS_OF_SLOTS = frozenset({"reserved", "all_slots"})
 # Who is sent away hears FATAL. That a client is lost is the server's own note (COMMERROR), or the end of its session.
 _SEVERITIES = {name: ("LOG", "FATAL") if name == "lost_client" else ("FATAL",) for name, _ in CLASSES}
 
