@@ -67,6 +67,11 @@ def cri(text, most=16384, stream="stderr"):
     return wrapped
 
 
+def cri_in_pieces(severity, message, query=""):
+    """A JSON line that is longer than a piece."""
+    return cri(jsonlog(severity, message, query=query), 150)
+
+
 def plain(text):
     return text
 
@@ -77,6 +82,11 @@ WRAPPERS = [plain, docker, cri, lambda text: docker(text, 30), lambda text: cri(
 
 def classes(lines, text):
     return [said[0] for entry in lines.entries(text, SAYS) if (said := class_of(entry))]
+
+
+def taken(lines, text):
+    """The same of what is read, whatever stands in it."""
+    return [said[0] for entry in lines.take(text, SAYS) if (said := class_of(entry))]
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS, ids=["plain", "docker", "cri", "docker in pieces", "cri in pieces"])
@@ -102,12 +112,19 @@ def test_what_is_read_in_pieces_counts_as_what_is_read_at_once(form, said, cuts)
     edges = [0, *sorted(b for b in breaks if b), len(text)]
     told = []
     for begin, end in pairwise(edges):
-        piece = text[begin:end]
-        if any(words in piece for words in SAYS):
-            told += classes(lines, piece)
-        else:
-            lines.learn(piece)
+        told += taken(lines, text[begin:end])
     assert len(told) == sum(severity == "FATAL" and message == REFUSED for severity, message, _, _ in said)
+
+
+@pytest.mark.parametrize("form", [row, cri_in_pieces], ids=["csvlog", "cri"])
+def test_an_entry_whose_words_came_before_the_read_that_ends_it_counts(form):
+    lines = LogLines()
+    lines.begin(form("LOG", "checkpoint starting: time"))
+    text = form("FATAL", REFUSED, query="select 1;\nselect 2")
+    middle = text.index("\n", text.index("client")) + 1
+
+    assert taken(lines, text[:middle]) == []
+    assert taken(lines, text[middle:]) == ["all_slots"]
 
 
 @pytest.mark.parametrize("wrap", [docker, cri])

@@ -81,6 +81,14 @@ class LogLines:
             for _ in self._rows(lines):
                 pass
 
+    def take(self, text: str, says: Sequence[str]) -> Iterator[Entry]:
+        """The same of any lines. A row or a line that was begun may have had the words already."""
+        has_begun = bool(self._row) or (self._unwrapping is not None and self._unwrapping.has_begun)
+        if has_begun or _has(text, says):
+            return self.entries(text, says)
+        self.learn(text)  # as almost always
+        return iter(())
+
     def entries(self, text: str, says: Sequence[str]) -> Iterator[Entry]:
         """The entries of some lines in which one of some words stands."""
         lines = self._told(text)

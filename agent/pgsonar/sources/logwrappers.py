@@ -44,6 +44,11 @@ class Unwrapping:
         self._wrapper = wrapper
         self._pieces: dict[str, str | None] = {}  # by stream, what has no end yet; None: to be dropped
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a line was begun that is waited for."""
+        return any(self._pieces.values())
+
     def lines(self, wrapped: Iterable[str]) -> Iterator[str]:
         """Those that are whole."""
         for line in wrapped:

@@ -178,11 +178,8 @@ class LogReader:
         return len(head) == _HEAD and any(head == other.head and inode != other.inode for other in self._known.values())
 
     def _count(self, text: str, lines: LogLines, counts: LogCounts) -> None:
-        if not any(words in text for words in SAYS):  # as almost always
-            lines.learn(text)
-            return
         last = {}
-        for entry in lines.entries(text, SAYS):
+        for entry in lines.take(text, SAYS):
             said = class_of(entry)
             if said is not None:
                 name, of = said
