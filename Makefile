@@ -22,7 +22,7 @@ test: $(VENV)/.test ## run all tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=10
 
 quick: $(VENV)/.test ## run what needs neither a PostgreSQL nor root nor a C compiler, in a minute
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not live and not netns and not backends" --ignore tests/native
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not live and not netns and not backends" --ignore tests/native
 
 flaky: $(VENV)/.test ## find what depends on luck: N=10 runs in random order, half of them on a busy machine (ARGS=tests/native)
 	$(BIN)/python tests/flaky.py $(or $(N),10) $(SIDE_BY_SIDE) $(ARGS)
