@@ -15,7 +15,7 @@ from pgsonar.tracking.connections import ConnectionTable
 
 
 class Destinations:
-    """Remembers the names."""
+    """Remembers the names, and which ports are of servers here."""
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Destinations:
         self._attribution = attribution
         self._source = names
         self._names: dict[str, str] = {}  # by address
+        self.served: dict[int, set[int]] = {}  # by namespace of applications: the ports that servers there have
 
     def use(self, attribution: Attribution, names: AnswerSource[dict[str, str]] | None) -> None:
         """Goes on with others."""
@@ -40,7 +41,7 @@ class Destinations:
         connections = [
             connection
             for side in sides
-            for connection in outgoing(table.of_namespace(side.netns), side.ports, table.served[side.netns])
+            for connection in outgoing(table.of_namespace(side.netns), side.ports, self.served[side.netns])
         ]
         return by_destination(connections, self._names)
 

@@ -155,7 +155,7 @@ class Pipeline:
         self._ownership.keep(self.servers.values())
         self.discovery.find_poolers(now.at)
         self.discovery.find_sides()
-        self.connections.served = self.discovery.served()
+        self._destinations.served = self.discovery.served()
         self.connections.serve(self.discovery.listening())
         for netns in self.namespaces.watch(self.discovery.places(), now.at):
             self.connections.forget(netns)

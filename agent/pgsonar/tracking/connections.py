@@ -71,7 +71,6 @@ class ConnectionTable:
         self.closed = FoldedCounts(clients)
         self.churn = Churn()
         self._first_scan: dict[int, int] = {}  # by namespace: what it saw stood already
-        self.served: dict[int, set[int]] = {}  # by namespace with a client side too: the ports of servers there
 
     def apply(self, changes: Iterable[SocketChange]) -> None:
         """Takes the sampler's changes in, oldest first."""

@@ -61,12 +61,18 @@ class EarlierRun:
 
     def expire(self, at: int, in_sight: Collection[str]) -> None:
         """Forgets what had its time; `in_sight` are the servers that are seen now."""
-        for key, left in list(self._left.items()):
-            if at - left.since >= (AWAITED_IN_SIGHT if key[0] in in_sight else AWAITED):
-                del self._left[key]
-                self._met.discard(key)
-                self._sort()
+        over = [
+            key
+            for key, left in self._left.items()
+            if at - left.since >= (AWAITED_IN_SIGHT if key[0] in in_sight else AWAITED)
+        ]
+        if not over:
+            return
+        for key in over:
+            del self._left[key]
+            self._met.discard(key)
         self._told = {(key, pid) for key, pid in self._told if key in self._left}
+        self._sort()
 
     def meet(self, key: EpisodeKey) -> None:
         """It was seen again: nothing is waited for, though more of its members may come."""
