@@ -105,6 +105,7 @@ def test_what_is_quoted_counts_nothing_whoever_writes_under_whatever_prefix(pref
 @settings(deadline=None, max_examples=300)
 @given(prefixes, names, names, names)
 @example("%m [%p] %q%u@%d ", "ERROR: x", "a b", "FATAL")
+@example("%m %t%u: ", "app app", "app", "app")
 def test_a_refusal_counts_whoever_is_refused_under_whatever_prefix(prefix, user, database, application):
     before = Log(prefix).ordinary().text
     who = Who(user, database, application)

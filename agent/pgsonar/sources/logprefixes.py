@@ -31,7 +31,8 @@ _MOST_SHAPES = 64
 _TWO_NAMES = 160
 
 _TIME = r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?)?"
-_ZONE = r"(?: (?:[A-Z][A-Za-z]{1,5}|[+-]\d\d(?::?\d\d)?)(?!\w))?"
+# Capitals alone (but for that of Guam): in `UTCapp` of %t%u a name has begun.
+_ZONE = r"(?: (?:[A-Z]{2,6}|ChST|[+-]\d\d(?::?\d\d)?)(?!\w))?"
 _ADDRESS = (
     r"(?:\[local\]|\d{1,3}(?:\.\d{1,3}){3}(?:\(\d+\))?|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?:%\w+)?(?:\(\d+\))?)"
 )
